@@ -1,0 +1,1 @@
+"""How predictions are run: batches, options, progress. Knows no families and no tasks."""

@@ -1,0 +1,94 @@
+"""Many inputs, cut into batches of similar length."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Self, TypeVar
+
+from torch import Tensor
+
+__all__ = ["Batch", "plan", "windows"]
+
+T = TypeVar("T")
+
+# Padded tokens in one batch when the user names no batch size: enough to fill the matrix units, small enough for caches.
+TOKENS_PER_BATCH = 4096
+
+
+class Batch(Mapping[str, Tensor], ABC):
+    """Model inputs that know which user inputs they stand for, so that they can be cut into smaller batches.
+
+    The mapping holds what `forward` takes. One input may have several rows (windows of a long text).
+    """
+
+    @property
+    @abstractmethod
+    def lengths(self) -> list[list[int]]:
+        """For each input, the length of each of its rows."""
+
+    @abstractmethod
+    def select(self, inputs: Sequence[int]) -> Self:
+        """The batch of some of its inputs, in the given order."""
+
+
+def plan(lengths: Sequence[Sequence[int]], batch_size: int | None) -> list[list[int]]:
+    """Groups inputs of similar length.
+
+    Args:
+        lengths: For each input, the lengths of its rows.
+        batch_size: The most rows in a batch; None: as many as fit a budget of padded tokens.
+
+    Returns:
+        For each batch the indices of its inputs. An input's rows stay together.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: max(lengths[i], default=0), reverse=True)
+    batches: list[list[int]] = []
+    rows = longest = 0
+    for i in order:
+        if batches and batches[-1]:
+            more = rows + len(lengths[i])
+            full = more > batch_size if batch_size is not None else more * longest > TOKENS_PER_BATCH
+            if not full:
+                batches[-1].append(i)
+                rows = more
+                continue
+        batches.append([i])
+        rows, longest = len(lengths[i]), max(lengths[i], default=0)
+    return batches
+
+
+def windows(inputs: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` inputs, read as they are needed. An error of the iterator says at which input it came."""
+    source = _numbered(inputs)
+    while chunk := list(islice(source, size)):
+        yield chunk
+
+
+def _numbered(inputs: Iterable[T]) -> Iterator[T]:
+    source = iter(inputs)
+    for index in range(10**18):
+        try:
+            item = next(source)
+        except StopIteration:
+            return
+        except Exception as error:
+            error.add_note(f"raised by the iterator of inputs at item {index}")
+            raise
+        yield item
+
+
+def unbatch(results: Any, count: int) -> list[Any]:
+    """One result per input from what a user's own `post_process` or `forward` returns.
+
+    Raises:
+        ValueError: When it does not hold one result for each input.
+    """
+    if isinstance(results, Mapping):
+        columns = {key: unbatch(value, count) for key, value in results.items()}
+        return [{key: column[i] for key, column in columns.items()} for i in range(count)]
+    if isinstance(results, Tensor | list | tuple) and getattr(results, "ndim", 1) and len(results) == count:
+        return list(results)
+    size = f" of length {len(results)}" if hasattr(results, "__len__") else ""
+    raise ValueError(f"post_process returned a {type(results).__name__}{size} for {count} inputs; return a list of {count}.")

@@ -1,0 +1,132 @@
+"""The loop of `predict`: windows of inputs, batches of similar length, results in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, NonFiniteOutput, OptionError
+from .batches import Batch, plan, unbatch, windows
+from .routing import accepted, route
+
+__all__ = ["Predicting", "stream"]
+
+DEFAULT_BATCH_SIZE = 32
+
+
+class Predicting(Protocol):
+    """What the loop needs of a model."""
+
+    preprocess: Callable[..., Any]
+    forward: Callable[..., Any]
+    generate: Callable[..., Any]
+    post_process: Callable[..., Any]
+    infer: Callable[..., Any]
+    is_generative: bool
+    batches_per_window: int
+    training: bool
+    device: torch.device
+
+    def is_one_input(self, inputs: Any) -> bool: ...
+    def to(self, device: Any) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+
+
+def stream(
+    model: Predicting,
+    inputs: Any,
+    batch_size: int | str,
+    device: str | torch.device | None,
+    preprocess: bool,
+    post_process: bool,
+    options: Mapping[str, Any],
+) -> Iterator[Any]:
+    """Checks everything at once, then yields results lazily; see `Model.stream`."""
+    if batch_size != "auto" and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise OptionError(f"batch_size is {batch_size!r}; it must be a positive integer or 'auto'.")
+    limit = None if isinstance(batch_size, str) else batch_size
+    run = model.generate if model.is_generative else model.forward
+    routed = route(options, model.preprocess, run, model.post_process)
+    if device is not None:
+        model.to(device)
+    return _results(model, inputs, limit, preprocess, post_process, routed)
+
+
+def _results(
+    model: Predicting,
+    inputs: Any,
+    limit: int | None,
+    preprocess: bool,
+    post_process: bool,
+    routed: list[dict[str, Any]],
+) -> Iterator[Any]:
+    if not preprocess or isinstance(inputs, Tensor):
+        rows = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+        yield from _window(model, inputs, len(rows), limit, False, post_process, routed)
+        return
+    size = (limit or DEFAULT_BATCH_SIZE) * model.batches_per_window
+    start = 0
+    for window in windows([inputs] if model.is_one_input(inputs) else inputs, size):
+        try:
+            yield from _window(model, window, len(window), limit, True, post_process, routed)
+        except InputError as error:
+            error.index = None if error.index is None else error.index + start
+            raise
+        start += len(window)
+
+
+def _window(
+    model: Predicting,
+    window: Any,
+    count: int,
+    limit: int | None,
+    preprocess: bool,
+    post_process: bool,
+    routed: list[dict[str, Any]],
+) -> list[Any]:
+    """The results of some inputs that are prepared together."""
+    training = model.training
+    try:
+        if training:
+            model.train(False)
+        with torch.inference_mode():
+            prepared = model.preprocess(window, **routed[0]) if preprocess else window
+            if not isinstance(prepared, Batch):
+                return _batch(model, prepared, count, post_process, routed)
+            results: list[Any] = [None] * count
+            for indices in plan(prepared.lengths, limit):
+                part = _batch(model, prepared.select(indices), len(indices), post_process, routed)
+                for index, result in zip(indices, part, strict=True):
+                    results[index] = result
+            return results
+    finally:
+        if training:
+            model.train()
+
+
+def _batch(model: Predicting, batch: Any, count: int, post_process: bool, routed: list[dict[str, Any]]) -> list[Any]:
+    outputs = model.infer(_to_device(batch, model.device), **routed[1])
+    _check_finite(outputs)
+    if post_process:
+        outputs = model.post_process(outputs, **accepted(model.post_process, {"batch": batch}), **routed[2])
+    return outputs if isinstance(outputs, list) and len(outputs) == count else unbatch(outputs, count)
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: _to_device(value, device) for key, value in batch.items()}
+    return batch
+
+
+def _check_finite(outputs: Any) -> None:
+    """NaN would come out as a confident wrong answer."""
+    for value in outputs.values() if isinstance(outputs, Mapping) else [outputs]:
+        if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
+            raise NonFiniteOutput(
+                "the model returned NaN or infinity. Check its weights, or load it with dtype='float32'."
+            )

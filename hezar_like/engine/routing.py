@@ -1,0 +1,52 @@
+"""Options of `predict` find the method that takes them by their name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import OptionError, did_you_mean
+
+__all__ = ["accepted", "route"]
+
+
+def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values a function takes by name; all of them when it has `**kwargs`."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return dict(values)
+    return {key: value for key, value in values.items() if key in parameters}
+
+
+def route(options: Mapping[str, Any], *functions: Callable[..., Any]) -> list[dict[str, Any]]:
+    """Gives every option to all functions that have a parameter of that name.
+
+    The first parameter of each function is its input and is never an option.
+
+    Args:
+        options: By name.
+        *functions: The methods, in order.
+
+    Returns:
+        For each function its options.
+
+    Raises:
+        OptionError: For an option nobody takes.
+    """
+    taken: list[dict[str, Any]] = [{} for _ in functions]
+    names: set[str] = set()
+    open_ended = []
+    for function, own in zip(functions, taken, strict=True):
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"batch"}
+        names |= keywords
+        own.update({key: value for key, value in options.items() if key in keywords})
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            open_ended.append(own)
+    for key in options.keys() - names:
+        if not open_ended:
+            raise OptionError(f"predict has no option {key!r}.{did_you_mean(key, names)}")
+        for own in open_ended:
+            own[key] = options[key]
+    return taken

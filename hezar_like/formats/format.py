@@ -1,0 +1,107 @@
+"""What a format has to know."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from ..configs import Config
+from ..errors import OptionError
+from ..hub import Source
+from ..keymap import KeyMap
+from ..registry import Registered, Registry, caller_location
+from .weights import Weights
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+    from ..preprocessors import PreprocessorsContainer
+
+__all__ = ["Checkpoint", "Format", "Request", "formats_registry", "register_format"]
+
+F = TypeVar("F", bound=type["Format"])
+
+formats_registry = Registry("format", "hezar_like.formats", "hezar_like.formats")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of a load wants.
+
+    Attributes:
+        task: The task, or None for the one the files name.
+        model_filename: Name of the weights file, or None.
+        config_filename: Name of the config file, or None.
+    """
+
+    task: str | None = None
+    model_filename: str | None = None
+    config_filename: str | None = None
+
+
+@dataclass
+class Checkpoint:
+    """A model on disk, read as far as its header.
+
+    Attributes:
+        entry: What to build.
+        values: Config fields for it.
+        weights: The opened weights.
+        keymap: Foreign to native names; None where the names are native.
+        own_task: Whether the model is for the task the files are of, so that its head must be among the weights.
+        others: Tables of the family's heads for other tasks, whose weights may be here and are not needed.
+    """
+
+    entry: Registered
+    values: dict[str, Any]
+    weights: Weights
+    keymap: KeyMap | None = None
+    own_task: bool = True
+    others: list[KeyMap] = field(default_factory=list)
+
+
+class Format(ABC):
+    """A dialect.
+
+    Attributes:
+        rank: Formats are tried in this order; the more special one first.
+    """
+
+    rank: ClassVar[int] = 10
+
+    @abstractmethod
+    def tell_tales(self, config_filename: str | None) -> list[str]:
+        """Files by which it is known, for messages."""
+
+    @abstractmethod
+    def detect(self, source: Source, config_filename: str | None) -> bool:
+        """Whether a source is of this format."""
+
+    @abstractmethod
+    def open(self, source: Source, request: Request) -> Checkpoint:
+        """Reads the config and the header of the weights."""
+
+    @abstractmethod
+    def preprocessors(self, source: Source) -> PreprocessorsContainer:
+        """Reads the preprocessors; an empty container when there are none."""
+
+    def write(self, model: Model, folder: Path) -> Path:
+        """Saves a model in this format.
+
+        Raises:
+            OptionError: When this format cannot be written, or cannot hold the model.
+        """
+        raise OptionError(f"models cannot be exported to {type(self).__name__}. Export to 'transformers', or save().")
+
+
+def register_format(name: str, description: str) -> Callable[[F], F]:
+    """Registers a format."""
+    where = caller_location()
+
+    def register(cls: F) -> F:
+        formats_registry.add(Registered(name, cls, Config, description, where))
+        return cls
+
+    return register

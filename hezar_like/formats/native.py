@@ -1,0 +1,94 @@
+"""Our own layout, and Hezar's, which differs in the names of the weights.
+
+    model_config.yaml  model.safetensors | model.pt  preprocessor/{tokenizer.json, tokenizer_config.yaml, ...}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..configs import ModelConfig
+from ..errors import ConfigError
+from ..hub import Source
+from ..preprocessors.preprocessor import read_preprocessors
+from ..registry import Registered, families_registry, models_registry
+from ..text_files import read_yaml
+from .format import Checkpoint, Format, Request, register_format
+from .weights import Weights, find_weights
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+    from ..preprocessors import PreprocessorsContainer
+
+CONFIG = ModelConfig.default_filename
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model.pt")
+
+
+@register_format("native", "model_config.yaml + model.safetensors")
+class Native(Format):
+    """Reads and writes our layout; reads Hezar's."""
+
+    rank = 0
+
+    def tell_tales(self, config_filename: str | None) -> list[str]:
+        return [config_filename or CONFIG]
+
+    def detect(self, source: Source, config_filename: str | None) -> bool:
+        name = config_filename or CONFIG
+        return name.endswith((".yaml", ".yml")) and source.find(name) is not None
+
+    def open(self, source: Source, request: Request) -> Checkpoint:
+        path = source.get(request.config_filename or CONFIG)
+        values = read_yaml(path)
+        name = values.get("name")
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"{path}: has no `name` that says which model it is. Add the registry name.")
+        own = models_registry[name]
+        weights = find_weights(
+            source.find, [request.model_filename] if request.model_filename else WEIGHTS, str(source)
+        )
+        family = own.config_class.family  # type: ignore[attr-defined]
+        if not family:
+            return Checkpoint(own, _fields(values, path), weights)
+        own_task = own.module_class.task
+        entry = models_registry.compose(family, request.task or own_task)
+        task = entry.module_class.task
+        checkpoint = Checkpoint(entry, {}, weights, own_task=task == own_task)
+        fields = _fields(values, path)
+        if not checkpoint.own_task:
+            fields = {key: value for key, value in fields.items() if key in families_registry[family].config_class.fields()}
+        record = families_registry[family].module_class
+        if not any(key.startswith(("backbone.", "head.")) for key in weights):
+            checkpoint.weights = _unwrapped(weights, name, record.prefix)
+            checkpoint.keymap = record.keymap(task)
+            checkpoint.others = [record.keymap(other) for other in record.heads]
+            if checkpoint.own_task:
+                fields |= record.heads[task].infer(set(checkpoint.weights))
+        checkpoint.values = fields
+        return checkpoint
+
+    def preprocessors(self, source: Source) -> PreprocessorsContainer:
+        return read_preprocessors(source)
+
+    def write(self, model: Model, folder: Path) -> Path:
+        return model.save(folder)
+
+
+def _fields(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The file's fields under their own names, checked; an error names the file."""
+    try:
+        config = ModelConfig.from_saved(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return {key: getattr(config, key) for key in config.fields()}
+
+
+def _unwrapped(weights: Weights, name: str, prefix: str) -> Weights:
+    """Hezar's names as transformers has them: without the wrapper's attribute, `model.` for the oldest ones."""
+
+    def rename(key: str) -> str:
+        key = key.removeprefix(f"{name}.")
+        return prefix + key.removeprefix("model.") if key.startswith("model.") else key
+
+    return weights.renamed(rename)

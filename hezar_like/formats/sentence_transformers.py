@@ -1,0 +1,99 @@
+"""sentence-transformers' layout: modules.json names a transformers folder, a pooling and a normalization."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..files import check_name
+from ..hub import Source
+from ..preprocessors.preprocessor import PreprocessorsContainer
+from .format import Checkpoint, Request, register_format
+from .transformers import Find, Transformers
+from ..text_files import read_json
+
+MODULES = "modules.json"
+POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+}
+SIMILARITIES = {"cosine": "cosine", "dot": "dot"}
+
+
+@register_format("sentence_transformers", "modules.json + a transformers model + 1_Pooling")
+class SentenceTransformers(Transformers):
+    """Reads text embeddings saved by sentence-transformers."""
+
+    rank = 1
+
+    def tell_tales(self, config_filename: str | None) -> list[str]:
+        return [MODULES]
+
+    def detect(self, source: Source, config_filename: str | None) -> bool:
+        return config_filename is None and source.find(MODULES) is not None
+
+    def open(self, source: Source, request: Request) -> Checkpoint:
+        modules = _modules(source)
+        find = _inside(source, modules["Transformer"])
+        if request.task not in (None, "text_embedding"):
+            return self.open_files(find, str(source), request)
+        extra: dict[str, Any] = {"normalize": "Normalize" in modules}
+        if "Pooling" in modules:
+            extra["pooling"] = _pooling(source.get(_join(modules["Pooling"], "config.json")))
+        settings = source.find("config_sentence_transformers.json")
+        name = (read_json(settings).get("similarity_fn_name") if settings else None) or "cosine"
+        if name not in SIMILARITIES:
+            raise ConfigError(f"{settings}: similarity_fn_name {name!r} is not supported; only cosine and dot are.")
+        extra["similarity_function"] = SIMILARITIES[name]
+        wanted = Request("text_embedding", request.model_filename, request.config_filename)
+        return self.open_files(find, str(source), wanted, extra)
+
+    def preprocessors(self, source: Source) -> PreprocessorsContainer:
+        find = _inside(source, _modules(source)["Transformer"])
+        path = find("sentence_bert_config.json")
+        settings = read_json(path) if path else {}
+        if settings.get("do_lower_case"):
+            raise ConfigError(f"{path}: do_lower_case=true is not supported. Lower-case the texts, and set it to false.")
+        return self.tokenizer(find, settings.get("max_seq_length"))
+
+
+def _modules(source: Source) -> dict[str, str]:
+    """The folder of each module by its kind."""
+    path = source.get(MODULES)
+    try:
+        content = json.loads(path.read_bytes())
+        modules = {str(item["type"]).rpartition(".")[2]: str(item["path"]) for item in content}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ConfigError(f"{path}: is not a list of modules with type and path. Save the model again.") from None
+    unknown = modules.keys() - {"Transformer", "Pooling", "Normalize"}
+    if unknown or "Transformer" not in modules:
+        raise ConfigError(
+            f"{path}: the modules {sorted(modules)} are not supported; a Transformer with Pooling and Normalize is."
+        )
+    for folder in modules.values():
+        if folder:
+            check_name(folder, str(path))
+    return modules
+
+
+def _pooling(path: Path) -> str:
+    values = read_json(path)
+    chosen = [key for key, value in values.items() if key.startswith("pooling_mode_") and value is True]
+    if isinstance(values.get("pooling_mode"), str):
+        chosen = [f"pooling_mode_{values['pooling_mode']}_tokens", f"pooling_mode_{values['pooling_mode']}_token"]
+        chosen = [key for key in chosen if key in POOLINGS]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise ConfigError(f"{path}: the pooling {chosen} is not supported; exactly one of {sorted(POOLINGS)} is.")
+    return POOLINGS[chosen[0]]
+
+
+def _inside(source: Source, folder: str) -> Find:
+    return lambda name: source.find(_join(folder, name))
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

@@ -1,0 +1,192 @@
+"""transformers' layout: config.json + model.safetensors or pytorch_model.bin + tokenizer files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import files
+from ..errors import ConfigError, OptionError, did_you_mean
+from ..family import Family
+from ..hub import Source
+from ..preprocessors.preprocessor import PreprocessorsContainer
+from ..preprocessors.transformers_tokenizer import tokenizer_from_transformers, transformers_tokenizer_files
+from ..registry import Registered, families_registry, models_registry
+from ..text_files import read_json
+from .format import Checkpoint, Format, Request, register_format
+from .weights import find_weights, save_weights
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+
+logger = logging.getLogger("hezar_like")
+Find = Callable[[str], Path | None]
+
+CONFIG = "config.json"
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# How class names in `architectures` end; the first of a task is what export writes.
+ENDINGS = {
+    "ForSequenceClassification": "text_classification",
+    "ForTokenClassification": "sequence_labeling",
+    "ForMaskedLM": "mask_filling",
+    "ForPreTraining": "mask_filling",
+    "Model": "backbone",
+}
+EXPORTED = {task: ending for ending, task in reversed(ENDINGS.items())} | {"text_embedding": "Model"}
+# Settings of transformers that say nothing about what a model computes, or that another field here says.
+IRRELEVANT = frozenset({
+    "_name_or_path", "architectures", "auto_map", "attn_implementation", "_attn_implementation", "bad_words_ids",
+    "begin_suppress_tokens", "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id",
+    "directionality", "diversity_penalty", "do_sample", "dtype", "early_stopping", "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
+    "gradient_checkpointing", "is_encoder_decoder", "label2id", "language", "length_penalty", "max_length",
+    "min_length", "model_type", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_past", "output_scores", "pooler_fc_size",
+    "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "prefix",
+    "problem_type", "pruned_heads", "qa_dropout", "remove_invalid_values", "repetition_penalty", "return_dict",
+    "return_dict_in_generate", "sep_token_id", "sinusoidal_pos_embds", "suppress_tokens", "task_specific_params",
+    "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tie_weights_", "tokenizer_class", "top_k", "top_p",
+    "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "bos_token_id",
+    "eos_token_id", "id2label", "num_labels", "add_cross_attention",
+})  # fmt: skip
+# Settings that would change what is computed in a way no family here knows, and the only value that is right.
+REFUSED = {"is_decoder": False, "output_past": None}
+
+
+@register_format("transformers", "config.json + model.safetensors, as transformers writes it")
+class Transformers(Format):
+    """Reads and writes what transformers' `save_pretrained` does."""
+
+    rank = 2
+
+    def tell_tales(self, config_filename: str | None) -> list[str]:
+        return [config_filename or CONFIG]
+
+    def detect(self, source: Source, config_filename: str | None) -> bool:
+        name = config_filename or CONFIG
+        path = source.find(name) if name.endswith(".json") else None
+        return path is not None and "model_type" in read_json(path)
+
+    def open(self, source: Source, request: Request) -> Checkpoint:
+        return self.open_files(source.find, str(source), request)
+
+    def open_files(
+        self, find: Find, where: str, request: Request, extra: Mapping[str, Any] | None = None
+    ) -> Checkpoint:
+        """Reads config and weights through a function that finds files.
+
+        Args:
+            find: Gives a file's path by its name, or None.
+            where: The model, for messages.
+            request: What the caller wants.
+            extra: Values for fields of the task that other files told.
+        """
+        path = find(request.config_filename or CONFIG)
+        assert path is not None
+        values = read_json(path)
+        family_entry = _family(values, path)
+        family: Family = family_entry.module_class
+        own_task = _task(values, family)
+        entry = models_registry.compose(family.name, request.task or own_task)
+        task = entry.module_class.task
+        weights = find_weights(find, [request.model_filename] if request.model_filename else WEIGHTS, where)
+        fields = _fields(values, entry, path, with_labels=task == own_task)
+        if task == own_task:
+            fields |= family.heads[task].infer(set(weights))
+        return Checkpoint(
+            entry,
+            fields | dict(extra or {}),
+            weights,
+            keymap=family.keymap(task),
+            own_task=task == own_task,
+            others=[family.keymap(other) for other in family.heads],
+        )
+
+    def preprocessors(self, source: Source) -> PreprocessorsContainer:
+        return self.tokenizer(source.find)
+
+    def tokenizer(self, find: Find, max_length: int | None = None) -> PreprocessorsContainer:
+        """The tokenizer, alone in a container; empty when there is none."""
+        tokenizer = tokenizer_from_transformers(find)
+        if tokenizer is None:
+            return PreprocessorsContainer()
+        if max_length is not None:
+            tokenizer.config.update(max_length=max_length)
+        return PreprocessorsContainer({tokenizer.config.name: tokenizer})
+
+    def write(self, model: Model, folder: Path) -> Path:
+        from ..loading import unique_tensors
+        from ..tasks.task import Task
+
+        if not isinstance(model, Task) or model.task not in EXPORTED or not model.family.title:
+            raise OptionError(f"transformers has no model for {model.config.name!r}. Use save() for our own layout.")
+        keymap, ending = model.family.keymap(model.task), EXPORTED[model.task]
+        tensors = dict(keymap.to_foreign(unique_tensors(model).items(), bare=ending == "Model"))
+        with files.stage(folder) as staged:
+            save_weights(tensors, staged)
+            if model.preprocessor.tokenizer is not None:
+                for name, content in transformers_tokenizer_files(model.preprocessor.tokenizer).items():
+                    staged(name).write_bytes(content)
+            config = json.dumps(_config_json(model, model.family.title + ending), indent=2, ensure_ascii=False)
+            staged(CONFIG).write_text(config + "\n", encoding="utf-8")
+        return folder
+
+
+def _family(values: Mapping[str, Any], path: Path) -> Registered:
+    model_type = values.get("model_type")
+    for name in families_registry:
+        if model_type in families_registry[name].module_class.model_types:
+            return families_registry[name]
+    known = [kind for name in families_registry for kind in families_registry[name].module_class.model_types]
+    raise ConfigError(
+        f"{path}: models of model_type {str(model_type)[:100]!r} are not supported yet.{did_you_mean(model_type, known)}"
+    )
+
+
+def _task(values: Mapping[str, Any], family: Family) -> str:
+    """The task of the class in `architectures`; a class without a counterpart here counts as its backbone."""
+    for architecture in values.get("architectures") or ():
+        for ending, task in ENDINGS.items():
+            if str(architecture).endswith(ending) and task in family.heads:
+                return task
+    return "backbone"
+
+
+def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_labels: bool) -> dict[str, Any]:
+    """What of config.json is a field of the model's config; the rest must be known to be irrelevant."""
+    config_class = entry.config_class
+    known = {*config_class.fields(), *config_class.aliases}
+    for key, right in REFUSED.items():
+        if key == "is_decoder" and values.get(key, right) != right:
+            raise ConfigError(f"{path}: {key}={values[key]!r} is not supported. Only {key}={right!r} is.")
+    labels = {"id2label", "num_labels", "problem_type"}
+    unknown = [key for key in values if key not in known | IRRELEVANT | {"is_decoder"}]
+    if unknown:
+        logger.warning(f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}")
+    fields = {key: values[key] for key in values if key in known and (with_labels or key not in labels)}
+    if with_labels and "id2label" in fields:
+        fields.pop("num_labels", None)
+    return fields
+
+
+def _config_json(model: Any, architecture: str) -> dict[str, Any]:
+    """The model's config in transformers' words."""
+    published = {field: alias for alias, field in model.config.aliases.items()}
+    task_fields = set(model.config.fields()) - set(model.family.config_class.fields())
+    result: dict[str, Any] = {"architectures": [architecture], "model_type": model.family.model_types[0]}
+    for name in model.config.fields():
+        if name not in task_fields and name not in ("dense_token_head",):
+            result[published.get(name, name)] = getattr(model.config, name)
+    if "id2label" in task_fields:
+        result |= {"id2label": dict(model.config.id2label), "label2id": model.config.label2id}
+    if model.config.get("problem_type"):
+        result["problem_type"] = model.config.problem_type
+    return result | {"dtype": str(model.dtype).removeprefix("torch.")}

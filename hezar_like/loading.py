@@ -1,0 +1,258 @@
+"""From files to a model: every tensor of a checkpoint is accounted for before one of them is read."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointError, ConfigError, OptionError, did_you_mean
+from .formats import Checkpoint, detect
+from .formats.format import Request
+from .hub import Source
+
+if TYPE_CHECKING:
+    from .models.model import Model
+    from .tasks.task import Task
+
+__all__ = ["default_device", "fitting_tensors", "load_model", "unique_tensors"]
+
+logger = logging.getLogger("hezar_like")
+M = TypeVar("M", bound="Model")
+WEIGHT_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+LISTED = 20
+
+
+def load_model(
+    cls: type[M],
+    source: Source,
+    *,
+    task: str | None,
+    overrides: dict[str, Any],
+    model_filename: str | None,
+    config_filename: str | None,
+    with_preprocessor: bool,
+    dtype: str | torch.dtype | None,
+) -> M:
+    """Loads what `Model.load` promises; see there for the arguments."""
+    kind = _weight_type(dtype)
+    form = detect(source, config_filename)
+    own_task = getattr(cls, "task", "")
+    checkpoint = form.open(source, Request(task or own_task or None, model_filename, config_filename))
+    module_class = checkpoint.entry.module_class
+    if not issubclass(module_class, cls):
+        raise ConfigError(
+            f"{source} holds a {module_class.__name__} ({checkpoint.entry.name!r}), not a {cls.__name__}. "
+            "Load it with Model.load."
+        )
+    config = checkpoint.entry.config_class.from_dict(checkpoint.values).update(overrides)
+    if checkpoint.entry.config_class.family:
+        with torch.device("meta"):
+            model = module_class(config)
+        _fill(model, checkpoint, kind, new_labels=bool({"num_labels", "id2label"} & overrides.keys()))
+    else:
+        model = module_class(config)
+        match = _match(model, checkpoint, {})
+        _refuse(match, checkpoint)
+        nn.Module.load_state_dict(model, {name: checkpoint.weights[keys[0]] for name, keys in match.sources.items()})
+        model.to(kind)
+    model.source = source
+    if with_preprocessor:
+        model.preprocessor = form.preprocessors(source)
+    result: M = model
+    return result
+
+
+def default_device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """A model's state with shared parameters only once, under their first name."""
+    seen: dict[int, str] = {}
+    shared = {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if seen.setdefault(id(parameter), name) != name
+    }
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in shared}
+
+
+def fitting_tensors(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors whose name and shape the model has.
+
+    Raises:
+        CheckpointError: When there is none, though both have some.
+    """
+    own = model.state_dict()
+    fitting = {name: t for name, t in state_dict.items() if name in own and own[name].shape == t.shape}
+    if own and state_dict and not fitting:
+        raise CheckpointError(
+            f"none of the {len(state_dict)} given weights fits: the model has {_list(own)}, given are "
+            f"{_list(state_dict)}. Load a checkpoint of another layout with Model.load."
+        )
+    return fitting
+
+
+@dataclass
+class _Match:
+    """What becomes of every tensor.
+
+    Attributes:
+        expected: The model's own tensors by name, shared ones once.
+        sources: For each the names in the file; several are copies of one.
+        other_heads: Names in the file of heads for other tasks.
+        unexpected: Names in the file nobody knows.
+        misshaped: Names of the model whose tensor in the file has another shape.
+    """
+
+    expected: dict[str, Tensor]
+    sources: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    other_heads: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshaped: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in self.expected if name not in self.sources]
+
+
+def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str]) -> _Match:
+    state = model.state_dict() if tied else unique_tensors(model)
+    match = _Match({name: tensor for name, tensor in state.items() if name not in tied})
+    keymap = checkpoint.keymap
+    for key, info in checkpoint.weights.header.items():
+        if keymap is None or not keymap.knows(key):
+            native: str | None = key
+        else:
+            native = keymap.native(key)
+            if native is None:
+                continue
+        native = tied.get(native, native)
+        if native not in match.expected:
+            elsewhere = keymap is not None and any(other.knows(key) for other in checkpoint.others)
+            foreign_head = not checkpoint.own_task and key.startswith("head.")
+            known = keymap is not None and keymap.knows(key)
+            (match.other_heads if foreign_head or (elsewhere and not known) else match.unexpected).append(key)
+        else:
+            match.sources[native].append(key)
+            if tuple(match.expected[native].shape) != tuple(info.shape):
+                match.misshaped.append(native)
+    return match
+
+
+def _fill(model: Task, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_labels: bool) -> None:
+    """Gives a model on meta its weights: the file's, and random ones for a head the file does not have."""
+    match = _match(model, checkpoint, model.tied)
+    if new_labels:
+        for name in [name for name in match.misshaped if name.startswith("head.out.")]:
+            match.misshaped.remove(name)
+            del match.sources[name]
+    fresh = _new_head(model, match, may_lack_head=checkpoint.keymap is not None or not checkpoint.own_task or new_labels)
+    _refuse(match, checkpoint, allowed=fresh)
+    if match.other_heads:
+        logger.warning(f"{checkpoint.weights.description} also has weights of heads for other tasks: {_list(match.other_heads)}.")
+    if fresh:
+        logger.warning(
+            f"These weights of {model.config.name!r} are new and random, because {checkpoint.weights.description} does "
+            f"not have them: {_list(fresh)}. Train the model before you use it."
+        )
+    dtype = dtype or _common_type(match, checkpoint)
+    state = {name: _read(name, keys, checkpoint).to(dtype) for name, keys in match.sources.items()}
+    nn.Module.load_state_dict(model, state | {k: v.to(dtype) for k, v in fresh.items()}, strict=False, assign=True)
+    model.tie()
+
+
+def _new_head(model: Task, match: _Match, *, may_lack_head: bool) -> dict[str, Tensor]:
+    """Random weights for what is missing, where that is the whole last layer of the head, and maybe more of the head."""
+    missing = set(match.missing)
+    last_layer = {name for name in match.expected if name.startswith("head.out.")} or {
+        name for name in match.expected if name.startswith("head.")
+    }
+    if not missing or not may_lack_head or not last_layer <= missing:
+        return {}
+    if any(not name.startswith("head.") for name in missing):
+        return {}
+    build = model.family.heads[model.task].build
+    assert build is not None
+    with torch.device("meta"):
+        head = build(model.config)
+    head.to_empty(device="cpu")
+    model.family.initialize(head, model.config)
+    return {f"head.{name}": tensor for name, tensor in head.state_dict().items() if f"head.{name}" in missing}
+
+
+def _refuse(match: _Match, checkpoint: Checkpoint, allowed: Mapping[str, Tensor] | None = None) -> None:
+    """Raises one error that lists all that does not fit."""
+    header, missing = checkpoint.weights.header, [name for name in match.missing if name not in (allowed or {})]
+    problems = []
+    if missing:
+        problems.append(f"missing: {_list(missing, near=match.unexpected)}")
+    if match.unexpected:
+        problems.append(f"unexpected: {_list(match.unexpected, near=missing)}")
+    if match.misshaped:
+        shapes = [
+            f"{name!r} is {list(header[match.sources[name][0]].shape)} in the file, {list(match.expected[name].shape)} "
+            "in the model"
+            for name in match.misshaped[:LISTED]
+        ]
+        problems.append("of another shape: " + ", ".join(shapes))
+    wrong_types = {
+        f"{name!r} ({str(header[keys[0]].dtype).removeprefix('torch.')})"
+        for name, keys in match.sources.items()
+        if match.expected[name].is_floating_point() and header[keys[0]].dtype not in WEIGHT_TYPES
+    }
+    if wrong_types:
+        problems.append(f"of a type that is no weight type: {', '.join(sorted(wrong_types)[:LISTED])}")
+    if problems:
+        raise CheckpointError(
+            f"the weights in {checkpoint.weights.description} do not fit {checkpoint.entry.name!r}; {'; '.join(problems)}. "
+            "Check that config and weights belong together."
+        )
+
+
+def _read(name: str, keys: list[str], checkpoint: Checkpoint) -> Tensor:
+    """Reads a tensor; where the file holds it under several names, they must agree."""
+    tensor, *copies = (checkpoint.weights[key] for key in keys)
+    for key, copy in zip(keys[1:], copies, strict=True):
+        if copy.data_ptr() != tensor.data_ptr() and not torch.equal(copy, tensor):
+            raise CheckpointError(
+                f"{checkpoint.weights.description}: {keys[0]!r} and {key!r} should be the same tensor and differ. "
+                "If the model was trained with separate ones, load it with tie_word_embeddings=False."
+            )
+    return tensor
+
+
+def _weight_type(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    names = {str(kind).removeprefix("torch."): kind for kind in WEIGHT_TYPES}
+    if dtype is None or dtype in WEIGHT_TYPES:
+        return dtype  # type: ignore[return-value]
+    if isinstance(dtype, str) and dtype in names:
+        return names[dtype]
+    raise OptionError(f"dtype is {dtype!r}, which is no type for weights.{did_you_mean(dtype, names)}")
+
+
+def _common_type(match: _Match, checkpoint: Checkpoint) -> torch.dtype:
+    """The file's type; the widest, where it has several."""
+    kinds = {checkpoint.weights.header[keys[0]].dtype for keys in match.sources.values()}
+    result = torch.get_default_dtype() if not kinds else kinds.pop()
+    for kind in kinds:
+        result = torch.promote_types(result, kind)
+    return result
+
+
+def _list(names: Any, near: list[str] | None = None) -> str:
+    """Names with repr, as they come from files; with the nearest of some others."""
+    shown = []
+    for name in list(names)[:LISTED]:
+        close = difflib.get_close_matches(name, near or [], n=1, cutoff=0.8)
+        shown.append(f"{name!r}" + (f" (near {close[0]!r})" if close else ""))
+    more = len(names) - LISTED
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,81 @@
+"""DistilBERT (Sanh et al., 2019): https://arxiv.org/abs/1910.01108. BERT without segment types and pooler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..family import Head, register_family
+from ..fields import Layers, Probability
+from ..layers import ClassificationHead, MaskFillingHead, TokenHead
+from .bert import TIED, Bert, EncoderConfig
+
+
+@dataclass(kw_only=True)
+class DistilBertConfig(EncoderConfig):
+    """A DistilBERT encoder."""
+
+    name = "distilbert"
+    aliases = {  # noqa: RUF012 - the names its published configs use
+        "dim": "hidden_size",
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "hidden_dim": "intermediate_size",
+        "activation": "hidden_act",
+        "dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob",
+    }
+    type_vocab_size: ClassVar[int] = 0
+    layer_norm_eps: ClassVar[float] = 1e-12
+
+    num_hidden_layers: Layers = 6
+    """Number of blocks."""
+    seq_classif_dropout: Probability = 0.2
+    """Dropout before the last layer of the classification head."""
+
+
+BLOCK = "backbone.stack.blocks.{}."
+
+
+@register_family(
+    "distilbert",
+    DistilBertConfig,
+    "DistilBERT (Sanh et al., 2019)",
+    prefix="distilbert.",
+    keys={
+        "embeddings.word_embeddings": "backbone.embed.tokens",
+        "embeddings.position_embeddings": "backbone.embed.positions",
+        "embeddings.LayerNorm": "backbone.embed.norm",
+        "embeddings.position_ids": None,
+        "transformer.layer.{}.attention.q_lin": BLOCK + "attn.q",
+        "transformer.layer.{}.attention.k_lin": BLOCK + "attn.k",
+        "transformer.layer.{}.attention.v_lin": BLOCK + "attn.v",
+        "transformer.layer.{}.attention.out_lin": BLOCK + "attn.out",
+        "transformer.layer.{}.sa_layer_norm": BLOCK + "attn_norm",
+        "transformer.layer.{}.ffn.lin1": BLOCK + "mlp.up",
+        "transformer.layer.{}.ffn.lin2": BLOCK + "mlp.down",
+        "transformer.layer.{}.output_layer_norm": BLOCK + "mlp_norm",
+    },
+    title="DistilBert",
+    heads={
+        "backbone": Head(),
+        "text_embedding": Head(),
+        "text_classification": Head(
+            lambda c: ClassificationHead(
+                c.hidden_size, c.num_labels, activation="relu", dropout=c.seq_classif_dropout
+            ),
+            {"pre_classifier": "head.dense", "classifier": "head.out"},
+        ),
+        "sequence_labeling": Head(
+            lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.hidden_dropout_prob),
+            {"classifier": "head.out"},
+        ),
+        "mask_filling": Head(
+            lambda c: MaskFillingHead(c.hidden_size, c.vocab_size, c.hidden_act, c.layer_norm_eps),
+            {"vocab_transform": "head.dense", "vocab_layer_norm": "head.norm", "vocab_projector": "head.out"},
+            tied=lambda c: TIED if c.tie_word_embeddings else {},
+        ),
+    },
+)
+class DistilBert(Bert):
+    """BERT without segment types."""

@@ -1,0 +1,383 @@
+"""`Model`: what every model can do, whatever it is: predict, load, save, share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from .. import files, hub, loading, model_card, text_files
+from ..configs import ModelConfig
+from ..engine import prediction
+from ..engine.progress import with_progress
+from ..engine.routing import accepted
+from ..errors import OptionError
+from ..formats.weights import save_weights, stale_weights
+from .summary import describe, tabulate
+
+if TYPE_CHECKING:
+    from ..preprocessors import Preprocessor, PreprocessorsContainer
+
+__all__ = ["Model"]
+
+logger = logging.getLogger("hezar_like")
+
+
+class Model(nn.Module):
+    """Base of all models. Subclass it for one of your own: build the layers in `__init__`, override what differs.
+
+    `predict` runs `preprocess`, then `forward` (or `generate`, where `is_generative`), then `post_process`; each of its
+    options goes to the method that has a parameter of that name.
+
+    Args:
+        config: The model's config. The model keeps a copy.
+        **kwargs: Config fields that win over it.
+
+    Attributes:
+        config: The model's own config.
+        source: Where it was loaded from, if it was: `source.name`, and `source.commit` for the Hub.
+    """
+
+    model_filename: ClassVar[str] = "model.safetensors"
+    config_filename: ClassVar[str] = "model_config.yaml"
+    is_generative: ClassVar[bool] = False
+    batches_per_window: ClassVar[int] = 1
+    """How many batches of inputs are prepared at once, to be sorted by length; for `preprocess` that returns a Batch."""
+
+    def __init__(self, config: ModelConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.config = type(config).from_dict(config.to_dict()).update(kwargs)
+        self.source: hub.Source | None = None
+
+    # -- what subclasses override -------------------------------------------------------------------------------------
+
+    def preprocess(self, inputs: Any) -> Any:
+        """Raw inputs to what `forward` takes: a mapping of named values, or one value. Here: stacks tensors."""
+        if isinstance(inputs, list) and inputs and all(isinstance(item, Tensor) for item in inputs):
+            return torch.stack(inputs)
+        return inputs
+
+    def post_process(self, outputs: Any) -> Any:
+        """What `forward` returned to one result per input. Here: takes the batch apart."""
+        return outputs
+
+    def infer(self, batch: Any, **options: Any) -> Any:
+        """Runs the model on one preprocessed batch; `predict` calls this."""
+        run = self.generate if self.is_generative else self.__call__
+        if isinstance(batch, Mapping):
+            values = accepted(self.generate if self.is_generative else self.forward, batch)
+            return run(**(values | options)) if values else run(batch, **options)
+        return run(batch, **options)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Produces a sequence; overridden by generative models."""
+        raise OptionError(f"{type(self).__name__} does not generate. Call predict() or the model itself.")
+
+    # -- predicting ---------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int | Literal["auto"] = "auto",
+        progress: bool | Literal["auto"] = "auto",
+        device: str | torch.device | None = None,
+        preprocess: bool = True,
+        post_process: bool = True,
+        **options: Any,
+    ) -> list[Any]:
+        """From raw inputs to results.
+
+        Args:
+            inputs: One input, or any iterable of inputs.
+            batch_size: The most rows per batch; "auto" chooses by the inputs' lengths.
+            progress: Whether to show a bar; "auto" does on a terminal when it takes long.
+            device: Moves the model there first, and leaves it there.
+            preprocess: False when `inputs` is already what `forward` takes, as one batch.
+            post_process: False for what `forward` returned, one entry per input.
+            **options: For `preprocess`, `forward` or `generate`, and `post_process`, by name.
+
+        Returns:
+            One result per input, in order; `[]` for no inputs.
+
+        Raises:
+            OptionError: For an option nobody takes or a wrong value.
+            InputError: For an input the model cannot take; names its index.
+            NonFiniteOutput: When the model returned NaN or infinity.
+        """
+        results = self.stream(
+            inputs, batch_size=batch_size, device=device, preprocess=preprocess, post_process=post_process, **options
+        )
+        return list(with_progress(results, [inputs] if self.is_one_input(inputs) else inputs, progress))
+
+    def stream(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int | Literal["auto"] = "auto",
+        device: str | torch.device | None = None,
+        preprocess: bool = True,
+        post_process: bool = True,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """Like `predict`, but yields each result when it is ready and holds few of them: for inputs without end."""
+        return prediction.stream(self, inputs, batch_size, device, preprocess, post_process, options)
+
+    def is_one_input(self, inputs: Any) -> bool:
+        """Whether this is a single input and not a collection of them."""
+        return isinstance(inputs, str | bytes | os.PathLike | Mapping | Tensor) or not isinstance(inputs, Iterable)
+
+    # -- preprocessors ------------------------------------------------------------------------------------------------
+
+    @property
+    def preprocessor(self) -> PreprocessorsContainer:
+        """The model's preprocessors by registry name; also `.tokenizer`, `.text_normalizer`, ..., None when absent.
+
+        Set it to a preprocessor, several in a list, or a mapping by name; None removes them.
+        """
+        if "_preprocessor" not in self.__dict__:
+            self.preprocessor = None
+        container: PreprocessorsContainer = self.__dict__["_preprocessor"]
+        return container
+
+    @preprocessor.setter
+    def preprocessor(self, value: Preprocessor | Mapping[str, Preprocessor] | Iterable[Preprocessor] | None) -> None:
+        from ..preprocessors import Preprocessor, PreprocessorsContainer
+
+        if isinstance(value, Preprocessor):
+            value = [value]
+        named = value if isinstance(value, Mapping) else {item.config.name: item for item in value or ()}
+        container = PreprocessorsContainer(named)
+        self.check_preprocessor(container)
+        self.__dict__["_preprocessor"] = container
+
+    def check_preprocessor(self, preprocessor: PreprocessorsContainer) -> None:
+        """Raises an error when preprocessors do not fit this model; overridden by tasks."""
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(
+        cls,
+        hub_or_local_path: str | os.PathLike[str],
+        load_locally: bool = False,
+        load_preprocessor: bool = True,
+        model_filename: str | None = None,
+        config_filename: str | None = None,
+        save_path: str | os.PathLike[str] | None = None,
+        *,
+        task: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads a model from a folder or the Hub: native, transformers, sentence-transformers or Hezar layout.
+
+        Args:
+            hub_or_local_path: A folder, or a repository id "org/name".
+            load_locally: Take it for a folder, never ask the network.
+            load_preprocessor: Whether to load the preprocessors too.
+            model_filename: Name of the weights file; default: what the layout uses.
+            config_filename: Name of the config file; default: what the layout uses.
+            save_path: Also save the loaded model to this folder.
+            task: Build this task on the backbone instead of the one the files name. A head that is not in the files
+                starts with random weights, and a warning says so.
+            device: Where to put it; default: the accelerator if there is one, else the CPU.
+            dtype: Type of the weights, as torch's or by name ("bfloat16"); default: the file's.
+            revision: Branch, tag or commit on the Hub.
+            token: Access token for the Hub; default: the one you are logged in with.
+            cache_dir: Where downloads are kept; default: the Hub's cache.
+            local_files_only: Use only what is downloaded already.
+            **kwargs: Config fields that win over the file's. A new number of labels makes a new last layer.
+
+        Returns:
+            The model, ready to predict.
+
+        Raises:
+            HubError: When the files cannot be had.
+            ConfigError: When the config is wrong, or a keyword is not one of its fields.
+            CheckpointError: When the weights do not fit; lists every missing, unexpected and mis-shaped one.
+            TokenizerError: When the tokenizer's files are broken, or are another model's.
+        """
+        source = hub.resolve(
+            files.existing_folder(hub_or_local_path) if load_locally else hub_or_local_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        model = loading.load_model(
+            cls,
+            source,
+            task=task,
+            overrides=kwargs,
+            model_filename=model_filename,
+            config_filename=config_filename,
+            with_preprocessor=load_preprocessor,
+            dtype=dtype,
+        )
+        model.to(device if device is not None else loading.default_device()).eval()
+        if save_path is not None:
+            model.save(save_path)
+        return model
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        filename: str | None = None,
+        save_preprocessor: bool = True,
+        config_filename: str | None = None,
+    ) -> Path:
+        """Saves config, weights and preprocessors to a folder: all of it, or, on an error, nothing.
+
+        Args:
+            path: The folder; it is made when missing, and a model in it is replaced.
+            filename: Name of the weights file; with `.pt` or `.bin` it is written by torch instead of safetensors.
+            save_preprocessor: Whether to save the preprocessors too.
+            config_filename: Name of the config file.
+
+        Returns:
+            The folder.
+
+        Raises:
+            HubError: When the folder cannot be written.
+        """
+        folder, name = Path(path), filename or self.model_filename
+        with files.stage(folder) as staged:
+            kept = save_weights(loading.unique_tensors(self), staged, name)
+            for stale in stale_weights(name, kept, [entry.name for entry in folder.iterdir()]):
+                staged.remove(stale)
+            if save_preprocessor:
+                for file, content in self.preprocessor.files().items():
+                    staged(file).write_bytes(content.encode() if isinstance(content, str) else content)
+            config = text_files.dump_yaml(self.config.to_dict())
+            staged(config_filename or self.config_filename).write_text(config, encoding="utf-8")
+        return folder
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        filename: str | None = None,
+        config_filename: str | None = None,
+        push_preprocessor: bool = True,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        *,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Uploads the model in one commit; a model card is added where the repository has none.
+
+        Args:
+            repo_id: "org/name"; it is made when missing.
+            filename: Name of the weights file.
+            config_filename: Name of the config file.
+            push_preprocessor: Whether to upload the preprocessors too.
+            commit_message: Default: "Upload <model name>".
+            private: Whether a new repository is private.
+            token: Access token; default: the one you are logged in with.
+            revision: Branch to commit to.
+            create_pr: Make a pull request instead of a commit to the branch.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            HubError: When the upload failed; then nothing has changed on the Hub.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder, filename, push_preprocessor, config_filename)
+            found = {p.relative_to(folder).as_posix(): p for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+            return hub.push(
+                repo_id,
+                found,
+                commit_message=commit_message or f"Upload {self.config.name}",
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+                delete=lambda existing: stale_weights(filename or self.model_filename, list(found), existing),
+                card=model_card.write(self, repo_id),
+            )
+
+    def export(self, format: str, path: str | os.PathLike[str]) -> Path:
+        """Writes a folder that another system opens.
+
+        Args:
+            format: "transformers".
+            path: The folder.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OptionError: When there is no such format, or it cannot hold this model.
+        """
+        from ..formats import formats_registry
+
+        return formats_registry[format].module_class().write(self, Path(path))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Loads what fits by name and shape, and warns of the rest: so a backbone starts a model for fine-tuning.
+
+        Args:
+            state_dict: Tensors by name.
+            strict: Kept for torch; a mismatch is a warning either way, an error only when nothing fits.
+            assign: Take the tensors themselves instead of copying their values.
+
+        Returns:
+            torch's `missing_keys` and `unexpected_keys`.
+
+        Raises:
+            CheckpointError: When no tensor fits.
+        """
+        fitting = loading.fitting_tensors(self, state_dict)
+        result = super().load_state_dict(fitting, strict=False, assign=assign)
+        unexpected = [key for key in state_dict if key not in fitting]
+        if result.missing_keys or unexpected:
+            logger.warning(
+                "Partially loading the weights as the model architecture and the given state dict are incompatible!\n"
+                "Ignore this warning in case you plan on fine-tuning this model\n"
+                f"Incompatible keys: {unexpected}\nMissing keys: {result.missing_keys}"
+            )
+        return type(result)(result.missing_keys, unexpected)
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters; shared ones count once."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def num_trainable_parameters(self) -> int:
+        """Number of parameters that training changes."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def summary(self) -> str:
+        """A table of the model's parts with their parameters, for printing."""
+        return tabulate(self)
+
+    def __repr__(self) -> str:
+        return describe(self)

@@ -1,0 +1,44 @@
+"""Preprocessors: tokenizers, text normalizer, image processors, audio features. Names are imported when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_DEFINED_IN = {
+    "preprocessor": ("Preprocessor", "read_preprocessors"),
+    "container": ("PreprocessorsContainer", "UnknownPreprocessor"),
+    "tokenizer": ("Tokenizer", "TokenizerConfig"),
+    "tokenizer_kinds": (
+        "BPEConfig",
+        "BPETokenizer",
+        "SentencePieceBPEConfig",
+        "SentencePieceBPETokenizer",
+        "SentencePieceUnigramConfig",
+        "SentencePieceUnigramTokenizer",
+        "WordPieceConfig",
+        "WordPieceTokenizer",
+    ),
+    "encoded": ("Encoded",),
+    "padding": ("pad_rows",),
+    "text_normalizer": ("TextNormalizer", "TextNormalizerConfig"),
+    "transformers_tokenizer": ("tokenizer_from_transformers", "transformers_tokenizer_files"),
+    "..configs": ("PreprocessorConfig",),
+    "..registry": ("register_preprocessor", "preprocessors_registry"),
+    "..builders": ("build_preprocessor",),
+}
+_MODULE_OF = {
+    name: module if module.startswith(".") else f".{module}" for module, names in _DEFINED_IN.items() for name in names
+}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

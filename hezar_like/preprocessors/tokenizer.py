@@ -1,0 +1,107 @@
+"""The tokenizer as a preprocessor: made from a file or trained, saved and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from tokenizers import Tokenizer as RustTokenizer
+
+from ..errors import PreprocessorError
+from ..hub import Source
+from .preprocessor import Preprocessor
+from .rust_backend import guarded, read_backend
+from .text_coding import TextCoding
+from .tokenizer_config import TokenizerConfig
+
+__all__ = ["Tokenizer", "TokenizerConfig"]
+
+
+class Tokenizer(TextCoding, Preprocessor):
+    """A configured tokenizer. Calls may come from many threads; training and adding tokens may not.
+
+    Args:
+        config: The settings.
+        tokenizer_file: A tokenizer.json with vocabulary and rules.
+        backend: A Rust tokenizer to use instead of a file; its padding and truncation are switched off.
+        **kwargs: Fields of the config to override.
+
+    Raises:
+        TokenizerError: When the file cannot be read.
+    """
+
+    config: TokenizerConfig
+    config_filename = "tokenizer_config.yaml"
+    tokenizer_filename: ClassVar[str] = "tokenizer.json"
+
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        tokenizer_file: str | Path | None = None,
+        backend: RustTokenizer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config, **kwargs)
+        if backend is None:
+            backend = self.build() if tokenizer_file is None else read_backend(tokenizer_file)
+        backend.no_padding()
+        backend.no_truncation()
+        self.backend = backend
+
+    # -- building and training --------------------------------------------------------------------------------------
+
+    def build(self) -> RustTokenizer:
+        """Makes an untrained tokenizer; each kind says how."""
+        raise PreprocessorError(f"{type(self).__name__} cannot be built without a file. Give `tokenizer_file`.")
+
+    def trainer(self) -> Any:
+        """Makes the trainer of the Rust library; each kind says how."""
+        raise PreprocessorError(f"{type(self).__name__} cannot be trained. Use one of the named kinds of tokenizer.")
+
+    def finish_training(self) -> None:
+        """Sets what needs the ids of special tokens; each kind says what."""
+
+    def train(self, files: str | Path | Sequence[str | Path], **train_kwargs: Any) -> None:
+        """Trains the vocabulary on text files; `train_kwargs` set fields of the config.
+
+        Raises:
+            TokenizerError: When a file cannot be read, or training fails.
+        """
+        paths = [files] if isinstance(files, str | Path) else list(files)
+        self._train(lambda trainer: self.backend.train([str(path) for path in paths], trainer), train_kwargs)
+
+    def train_from_iterator(self, dataset: Iterable[str] | Iterable[Iterable[str]], **train_kwargs: Any) -> None:
+        """Trains the vocabulary on texts; `train_kwargs` set fields of the config."""
+        length = len(dataset) if isinstance(dataset, Sequence) else None
+        self._train(lambda trainer: self.backend.train_from_iterator(dataset, trainer, length), train_kwargs)
+
+    def _train(self, run: Callable[[Any], None], overrides: dict[str, Any]) -> None:
+        self.config.update(overrides)
+        with guarded("training the tokenizer failed", "Check that the data is text, and enough for the vocab_size."):
+            run(self.trainer())
+            self.finish_training()
+
+    # -- files and parts --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, source: Source, config: TokenizerConfig, subfolder: str) -> Self:
+        name = f"{subfolder}/{cls.tokenizer_filename}" if subfolder else cls.tokenizer_filename
+        return cls(config, tokenizer_file=source.get(name))
+
+    def saved_config(self) -> TokenizerConfig:
+        return copy(self.config).update(vocab_size=len(self) or self.config.vocab_size)
+
+    def extra_files(self) -> dict[str, str | bytes]:
+        return {self.tokenizer_filename: self.backend.to_str(pretty=True)}
+
+    @property
+    def model(self) -> Any:
+        """The Rust model: vocabulary and merges."""
+        return self.backend.model
+
+    @property
+    def decoder(self) -> Any:
+        """The Rust decoder."""
+        return self.backend.decoder

@@ -1,0 +1,226 @@
+"""Tokenizers in the files of transformers: read from any of their three layouts, and written as they read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as RustTokenizer
+
+from ..errors import TokenizerError
+from ..registry import preprocessors_registry
+from ..text_files import read_json
+from .rust_backend import guarded, read_backend
+from .templates import roberta_template, template
+from .tokenizer import Tokenizer
+from .vocabulary import ROLES
+
+__all__ = ["tokenizer_from_transformers", "transformers_tokenizer_files"]
+
+Find = Callable[[str], Path | None]
+NO_LIMIT = 10**6
+"""transformers writes 10^30 for a tokenizer without a limit; no model reads a million tokens at once."""
+MAX_VOCABULARY_BYTES = 100_000_000
+BERT_TOKENS = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+ROBERTA_TOKENS = {
+    "bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>",
+}  # fmt: skip
+GPT2_TOKENS = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
+
+
+def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
+    """Reads the tokenizer of a transformers checkpoint.
+
+    Args:
+        find: Gives the path of a file of the checkpoint, or None; `Source.find` for instance.
+
+    Returns:
+        The tokenizer from tokenizer.json, or vocab.txt (BERT's rules), or vocab.json and merges.txt (byte-level BPE);
+        None when there is none of them.
+
+    Raises:
+        TokenizerError, ConfigError: With the path of the broken file.
+    """
+    settings = _read(find, "tokenizer_config.json")
+    tokens = _special_tokens(settings, _read(find, "special_tokens_map.json"))
+    if path := find("tokenizer.json"):
+        backend, defaults = read_backend(path), {}
+    elif path := find("vocab.txt"):
+        backend, defaults = _wordpiece(path, settings), BERT_TOKENS
+    elif (path := find("vocab.json")) and (merges := find("merges.txt")):
+        backend, defaults = _byte_level_bpe(path, merges, settings)
+    else:
+        return None
+    for role, token in defaults.items():
+        if role not in tokens and backend.token_to_id(token) is not None:
+            tokens[role] = AddedToken(token, special=True, lstrip=token == "<mask>")
+    listed = settings.get("additional_special_tokens") or settings.get("extra_special_tokens") or []
+    additional = [_token(token) for token in (listed.values() if isinstance(listed, Mapping) else listed)]
+
+    with guarded(f"{str(path)!r}: its special tokens cannot be added", "Check tokenizer_config.json beside it."):
+        _add_tokens(backend, settings, _read(find, "added_tokens.json"), [*tokens.values(), *additional])
+    if defaults:
+        _set_post_processor(backend, {role: token.content for role, token in tokens.items()}, settings)
+
+    entry = preprocessors_registry[_kind(backend)]
+    length = settings.get("model_max_length")
+    config = entry.config_class.from_dict({
+        **{f"{role}_token": tokens[role].content if role in tokens else None for role in ROLES},
+        "additional_special_tokens": list(dict.fromkeys(token.content for token in additional)) or None,
+        "max_length": int(length) if isinstance(length, int | float) and 0 < length <= NO_LIMIT else None,
+        "vocab_size": max(backend.get_vocab_size(), 1),
+        **{key: settings[key] for key in ("padding_side", "truncation_side") if key in settings},
+    })  # fmt: skip
+    return entry.module_class(config, backend=backend)
+
+
+def transformers_tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """Writes a tokenizer so that transformers' AutoTokenizer reads it and gives equal ids.
+
+    Returns:
+        Contents by file name: tokenizer.json and tokenizer_config.json.
+    """
+    settings: dict[str, Any] = {
+        # The one class of transformers that takes any tokenizer.json as it is.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": tokenizer.config.max_length or 10**30,
+        "padding_side": tokenizer.config.padding_side,
+        "truncation_side": tokenizer.config.truncation_side,
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+    if any(tokenizer.encode_texts([("a", "a")])[0].type_ids):
+        settings["model_input_names"].insert(1, "token_type_ids")
+    settings |= {f"{role}_token": token for role in ROLES if (token := tokenizer.role(role)) is not None}
+    additional = [
+        token for token in tokenizer.config.additional_special_tokens or () if token in tokenizer.special_tokens
+    ]
+    if additional:
+        settings["additional_special_tokens"] = additional
+    return {
+        "tokenizer.json": tokenizer.backend.to_str(pretty=True).encode(),
+        "tokenizer_config.json": json.dumps(settings, indent=2, ensure_ascii=False).encode(),
+    }
+
+
+# -- the three layouts ----------------------------------------------------------------------------------------------
+
+
+def _wordpiece(path: Path, settings: Mapping[str, Any]) -> RustTokenizer:
+    with guarded(f"{str(path)!r} is not a vocabulary of one token per line", "Download it again."):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        # Only the last line may be empty; an empty line elsewhere is a token, as for transformers.
+        lines = lines[:-1] if lines[-1] == "" else lines
+        vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines)}
+        unknown = _token(settings.get("unk_token") or "[UNK]").content
+        backend = RustTokenizer(models.WordPiece(vocabulary, unk_token=unknown))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def _byte_level_bpe(path: Path, merges_path: Path, settings: Mapping[str, Any]) -> tuple[RustTokenizer, dict[str, str]]:
+    vocabulary = read_json(path, max_bytes=MAX_VOCABULARY_BYTES)
+    with guarded(f"{str(merges_path)!r} does not fit {path.name}", "Download both again."):
+        lines = merges_path.read_text(encoding="utf-8").split("\n")
+        pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
+        merges = [(left, right) for left, right in pairs]
+        backend = RustTokenizer(models.BPE(vocabulary, merges, fuse_unk=False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.get("add_prefix_space", False))
+    backend.decoder = decoders.ByteLevel()
+    return backend, ROBERTA_TOKENS if "<s>" in vocabulary and "</s>" in vocabulary else GPT2_TOKENS
+
+
+def _set_post_processor(backend: RustTokenizer, tokens: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+    """Sets what a tokenizer.json would have said: BERT's or RoBERTa's template, or none for GPT-2."""
+    ends = [(tokens[role], backend.token_to_id(tokens[role]) or 0) for role in ("cls", "sep") if role in tokens]
+    wordpiece = isinstance(backend.model, models.WordPiece)
+    if len(ends) == 2:
+        first, last = ends
+        prefix_space = settings.get("add_prefix_space", False)
+        backend.post_processor = (
+            template(first, last, second_type=1)
+            if wordpiece
+            else roberta_template(first, last, add_prefix_space=prefix_space)
+        )
+    elif not wordpiece:
+        backend.post_processor = processors.ByteLevel(trim_offsets=False)
+
+
+def _kind(backend: RustTokenizer) -> str:
+    """The registry name of the kind that has this model."""
+    names = {"WordPiece": "wordpiece_tokenizer", "WordLevel": "wordpiece_tokenizer", "BPE": "bpe_tokenizer"}
+    kind = names.get(type(backend.model).__name__, "sentencepiece_unigram_tokenizer")
+    parts = [part.__getstate__() for part in (backend.pre_tokenizer, backend.decoder) if part is not None]
+    if kind == "bpe_tokenizer" and not any(b'"ByteLevel"' in part for part in parts):
+        return "sentencepiece_bpe_tokenizer"
+    return kind
+
+
+# -- special tokens -------------------------------------------------------------------------------------------------
+
+
+def _read(find: Find, name: str) -> dict[str, Any]:
+    path = find(name)
+    return {} if path is None else read_json(path)
+
+
+def _special_tokens(*sources: Mapping[str, Any]) -> dict[str, AddedToken]:
+    """The special tokens by role; the first source that names one wins."""
+    tokens = {}
+    for role in ROLES:
+        values = [value for source in sources if (value := source.get(f"{role}_token")) is not None]
+        if values:
+            tokens[role] = _token(values[0])
+    return tokens
+
+
+def _token(value: Any) -> AddedToken:
+    """A token as transformers writes it: its text, or a mapping with its text and how it takes the spaces around."""
+    if isinstance(value, str):
+        return AddedToken(value, special=True, normalized=False)
+    if isinstance(value, Mapping) and isinstance(value.get("content"), str):
+        flags = {name: value.get(name) is True for name in ("lstrip", "rstrip", "single_word", "normalized")}
+        return AddedToken(value["content"], special=True, **flags)
+    raise TokenizerError(f"the special token {value!r:.200} is neither a text nor a mapping. Correct the JSON file.")
+
+
+def _add_tokens(
+    backend: RustTokenizer, settings: Mapping[str, Any], added: Mapping[str, Any], special: list[AddedToken]
+) -> None:
+    """Adds the tokens that the vocabulary lacks, in the order of their ids, and marks the special ones."""
+    numbered = {token: index for token, index in added.items() if isinstance(index, int)}
+    details = {}
+    for index, value in settings.get("added_tokens_decoder", {}).items():
+        details[value["content"]] = value
+        numbered[value["content"]] = int(index)
+    present = {token.content for token in backend.get_added_tokens_decoder().values()}
+    names = {token.content for token in special}
+    for token in sorted(numbered, key=lambda name: numbered[name]):
+        if token in present:
+            continue
+        if details.get(token, {}).get("special", token in names):
+            backend.add_special_tokens([_token(details.get(token, token))])
+        else:
+            backend.add_tokens([_plain_token(details.get(token, {}), token)])
+        present.add(token)
+        if backend.token_to_id(token) != numbered[token]:
+            raise TokenizerError(
+                f"the added token {token!r} has the id {numbered[token]}, but its place in the vocabulary is "
+                f"{backend.token_to_id(token)}. Download the tokenizer again."
+            )
+    backend.add_special_tokens([token for token in special if token.content not in present])
+
+
+def _plain_token(details: Mapping[str, Any], token: str) -> AddedToken:
+    flags = {name: details.get(name) is True for name in ("lstrip", "rstrip", "single_word")}
+    return AddedToken(token, special=False, normalized=details.get("normalized", True) is True, **flags)

@@ -1,0 +1,1 @@
+"""Tasks: what is done with a backbone. One file each; a task never knows a family."""

@@ -1,0 +1,73 @@
+"""Hidden states and pooled output of a family's backbone."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from torch import Tensor
+
+from ..configs import ModelConfig
+from ..outputs import BackboneOutput
+from .task import register_task
+from .text import TextBatch, TextTask
+
+
+class HiddenStates(TypedDict):
+    """What one input gives.
+
+    Attributes:
+        last_hidden_state: [tokens, width].
+        pooler_output: [width], or None where the family has no pooler.
+        hidden_states: One [tokens, width] per block and the input of the first, when asked for.
+        attentions: One [heads, tokens, tokens] per block, when asked for.
+    """
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor | None
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
+
+
+@register_task("backbone", ModelConfig, "hidden states", aliases=("feature_extraction",))
+class TextBackbone(TextTask):
+    """A backbone by itself."""
+
+    long_text_modes = ("truncate", "error")
+
+    def forward(
+        self,
+        token_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> BackboneOutput:
+        """See `Backbone.forward`; adds the pooled output where the family has a pooler."""
+        output: BackboneOutput = self.backbone(
+            token_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        if self.head is not None:
+            output.pooler_output = self.head(output.last_hidden_state)
+        return output
+
+    def post_process(self, outputs: BackboneOutput, batch: TextBatch) -> list[HiddenStates]:  # type: ignore[override]
+        """One record per input, without padding."""
+        return [self._record(outputs, row, length) for row, (length,) in enumerate(batch.lengths)]
+
+    @staticmethod
+    def _record(outputs: BackboneOutput, row: int, length: int) -> HiddenStates:
+        states, attentions = outputs.hidden_states, outputs.attentions
+        return {
+            "last_hidden_state": outputs.last_hidden_state[row, :length],
+            "pooler_output": None if outputs.pooler_output is None else outputs.pooler_output[row],
+            "hidden_states": states and tuple(state[row, :length] for state in states),
+            "attentions": attentions and tuple(weights[row, :, :length, :length] for weights in attentions),
+        }

@@ -1,0 +1,83 @@
+"""`Task`: a model that is a family's backbone with a head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import nn
+
+from ..configs import ModelConfig
+from ..family import Family, family_of
+from ..models.model import Model
+from ..registry import Registered, caller_location, tasks_registry
+
+__all__ = ["Task", "register_task"]
+
+T = TypeVar("T", bound=type["Task"])
+
+
+def register_task(
+    name: str, config_class: type[ModelConfig], description: str, *, aliases: tuple[str, ...] = ()
+) -> Callable[[T], T]:
+    """Registers a task.
+
+    Args:
+        name: Its name, which ends the registry names of its models.
+        config_class: Its own config fields; their names must differ from every family's.
+        description: What it does, in a few words.
+        aliases: Other names users may write.
+    """
+    where = caller_location()
+
+    def register(cls: T) -> T:
+        cls.task = name
+        tasks_registry.add(Registered(name, cls, config_class, description, where), aliases=aliases)
+        return cls
+
+    return register
+
+
+class Task(Model):
+    """Base of tasks.
+
+    Args:
+        config: The config of a family's model for this task.
+        **kwargs: Config fields that win over it.
+
+    Attributes:
+        backbone: The family's.
+        head: The family's for this task; None where it needs none.
+    """
+
+    task: ClassVar[str] = ""
+
+    def __init__(self, config: ModelConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        head = self.family.heads[self.task]
+        device = torch.empty(0).device
+        # Built without memory and filled once: torch would first fill every weight with values nobody keeps.
+        with torch.device("meta"):
+            self.backbone: nn.Module = self.family.backbone(self.config)
+            self.head: nn.Module | None = head.build(self.config) if head.build else None
+        if device.type != "meta":
+            self.to_empty(device=device)
+            self.family.initialize(self, self.config)
+        self.tie()
+
+    @property
+    def family(self) -> Family:
+        """The family of the backbone."""
+        return family_of(self.config)
+
+    @property
+    def tied(self) -> dict[str, str]:
+        """Names of weights that are another weight of the model, and which."""
+        return dict(self.family.heads[self.task].tied(self.config))
+
+    def tie(self) -> None:
+        """Makes tied weights one again, after something replaced them."""
+        for name, target in self.tied.items():
+            module, _, leaf = name.rpartition(".")
+            setattr(self.get_submodule(module), leaf, self.get_parameter(target))

@@ -1,0 +1,121 @@
+"""One vector per text, and how similar two are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..configs import ModelConfig
+from ..outputs import EmbeddingOutput
+from .task import register_task
+from .text import TextBatch, TextTask
+
+Pooling = Literal["mean", "cls", "max", "mean_sqrt_len"]
+
+
+class Embedding(TypedDict):
+    """The vector of one text: float32, [width]."""
+
+    embedding: Tensor
+
+
+@dataclass(kw_only=True)
+class TextEmbeddingConfig(ModelConfig):
+    """Text embedding (Reimers and Gurevych, 2019)."""
+
+    pooling: Pooling = "mean"
+    """How the tokens' vectors become one: their mean, the first token's, their maximum, or their sum over sqrt(count)."""
+    normalize: bool = False
+    """Whether vectors are scaled to length one."""
+    similarity_function: Literal["cosine", "dot"] = "cosine"
+    """What `similarity` computes."""
+
+
+@register_task(
+    "text_embedding", TextEmbeddingConfig, "vectors of texts", aliases=("embedding", "sentence_similarity")
+)
+class TextEmbedding(TextTask):
+    """Embeds texts; the windows of a long text are averaged by their number of tokens."""
+
+    config: TextEmbeddingConfig
+
+    def forward(
+        self,
+        token_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> EmbeddingOutput:
+        """Embeds the rows of a batch; see `Backbone.forward`. `attention_mask` must be [batch, length] here."""
+        output = self.backbone(
+            token_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        embeddings = self._pool(output.last_hidden_state, attention_mask)
+        return EmbeddingOutput(
+            embeddings=F.normalize(embeddings, dim=-1) if self.config.normalize else embeddings,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def post_process(self, outputs: EmbeddingOutput, batch: TextBatch) -> list[Embedding]:  # type: ignore[override]
+        """One vector per input."""
+        vectors = outputs.embeddings.float().cpu()
+        results: list[Embedding] = []
+        for rows, lengths in zip(batch.rows, batch.lengths, strict=True):
+            weights = torch.tensor(lengths, dtype=torch.float32)
+            vector = (vectors[rows] * (weights / weights.sum())[:, None]).sum(0)
+            results.append({"embedding": F.normalize(vector, dim=-1) if self.config.normalize else vector})
+        return results
+
+    def embed(self, texts: Any, **options: Any) -> Tensor:
+        """The vectors of texts as one matrix.
+
+        Args:
+            texts: One text or several.
+            **options: See `predict`.
+
+        Returns:
+            Float32, [texts, width]; no rows for no texts.
+        """
+        vectors = [result["embedding"] for result in self.predict(texts, **options)]
+        return torch.stack(vectors) if vectors else torch.zeros(0, self.config["hidden_size"])
+
+    def similarity(self, left: Tensor | str | Sequence[str], right: Tensor | str | Sequence[str]) -> Tensor:
+        """How similar texts are, each of `left` with each of `right`.
+
+        Args:
+            left: Vectors [n, width], or texts.
+            right: Vectors [m, width], or texts.
+
+        Returns:
+            [n, m]; cosines are between -1 and 1.
+        """
+        a, b = (value if isinstance(value, Tensor) else self.embed(value) for value in (left, right))
+        if self.config.similarity_function == "cosine":
+            a, b = F.normalize(a, dim=-1), F.normalize(b, dim=-1)
+        return a @ b.mT
+
+    def _pool(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """[batch, length, width] to [batch, width]; padding does not count."""
+        if self.config.pooling == "cls":
+            return states[:, 0]
+        mask = (torch.ones(states.shape[:2], device=states.device) if attention_mask is None else attention_mask)[..., None]
+        if self.config.pooling == "max":
+            return states.masked_fill(mask == 0, float("-inf")).amax(1)
+        mask = mask.to(states.dtype)
+        count = mask.sum(1)
+        return (states * mask).sum(1) / (count.sqrt() if self.config.pooling == "mean_sqrt_len" else count)
