@@ -37,28 +37,31 @@ _HERE = {
     "register_model": "registry",
     "register_preprocessor": "registry",
 }
-__all__ = ["__version__", *_HERE]  # noqa: PLE0604
+__all__ = ["__version__", *_HERE]
 
 if TYPE_CHECKING:
-    from .builders import build_dataset, build_embedding, build_metric, build_model, build_preprocessor
-    from .configs import Config, ModelConfig, PreprocessorConfig
-    from .errors import HezarLikeError
-    from .models.model import Model
-    from .preprocessors import Preprocessor, Tokenizer
-    from .registry import (
-        register_dataset,
-        register_embedding,
-        register_metric,
-        register_model,
-        register_preprocessor,
-    )
-    from .utils import (
-        list_available_datasets,
-        list_available_embeddings,
-        list_available_metrics,
-        list_available_models,
-        list_available_preprocessors,
-    )
+    from .builders import build_dataset as build_dataset
+    from .builders import build_embedding as build_embedding
+    from .builders import build_metric as build_metric
+    from .builders import build_model as build_model
+    from .builders import build_preprocessor as build_preprocessor
+    from .configs import Config as Config
+    from .configs import ModelConfig as ModelConfig
+    from .configs import PreprocessorConfig as PreprocessorConfig
+    from .errors import HezarLikeError as HezarLikeError
+    from .models.model import Model as Model
+    from .preprocessors.preprocessor import Preprocessor as Preprocessor
+    from .preprocessors.tokenizer import Tokenizer as Tokenizer
+    from .registry import register_dataset as register_dataset
+    from .registry import register_embedding as register_embedding
+    from .registry import register_metric as register_metric
+    from .registry import register_model as register_model
+    from .registry import register_preprocessor as register_preprocessor
+    from .utils import list_available_datasets as list_available_datasets
+    from .utils import list_available_embeddings as list_available_embeddings
+    from .utils import list_available_metrics as list_available_metrics
+    from .utils import list_available_models as list_available_models
+    from .utils import list_available_preprocessors as list_available_preprocessors
 
 
 def __getattr__(name: str) -> Any:

@@ -42,7 +42,9 @@ def build_preprocessor(name: str, config: Config | None = None, **kwargs: Any) -
     return _build(preprocessors_registry, name, config, kwargs)
 
 
-def build_dataset(name: str, config: Config | None = None, split: Any = None, preprocessor: Any = None, **kwargs: Any) -> Any:
+def build_dataset(
+    name: str, config: Config | None = None, split: Any = None, preprocessor: Any = None, **kwargs: Any
+) -> Any:
     """Builds a dataset; `split` and `preprocessor` go to its class, see `build_model` for the rest."""
     return _build(datasets_registry, name, config, kwargs, split=split, preprocessor=preprocessor)
 

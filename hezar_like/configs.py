@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import os
 import typing
 from collections.abc import Iterator, Mapping
@@ -212,7 +213,9 @@ class Config(metaclass=_ConfigType):
             return cls
         kind = registry[name].config_class
         if not issubclass(kind, cls):
-            raise ConfigError(f"{name!r} is a {kind.__name__}, not a {cls.__name__}. Load it with {kind.__name__}.load.")
+            raise ConfigError(
+                f"{name!r} is a {kind.__name__}, not a {cls.__name__}. Load it with {kind.__name__}.load."
+            )
         return kind
 
     def save(self, save_dir: str | os.PathLike[str], filename: str | None = None, subfolder: str | None = None) -> Path:
@@ -271,7 +274,7 @@ class ModelConfig(Config):
             "__module__": __name__,
             "__reduce__": lambda self: (_rebuild, (self.name, self.to_dict())),
         }
-        return dataclasses.dataclass(_ConfigType(title, bases, space))
+        return typing.cast("type[ModelConfig]", dataclasses.dataclass(_ConfigType(title, bases, space)))
 
 
 @dataclasses.dataclass
@@ -329,7 +332,7 @@ def _field_types(cls: type) -> dict[str, Any]:
             try:
                 hints |= typing.get_type_hints(base, include_extras=True) if base is not object else {}
             except NameError:  # a name that is only local to the function the class is defined in
-                hints |= base.__dict__.get("__annotations__", {})
+                hints |= inspect.get_annotations(base)
         _TYPES[cls] = {f.name: hints.get(f.name, Any) for f in dataclasses.fields(cls)}
     return _TYPES[cls]
 

@@ -89,7 +89,7 @@ def register_family(
     where = caller_location()
 
     def register(cls: B) -> B:
-        config_class.family = name  # type: ignore[attr-defined]
+        config_class.family = name
         facts.setdefault("model_types", (name.replace("_", "-"),))
         family = Family(name, cls, config_class, **facts)
         families_registry.add(Registered(name, family, config_class, description, where), aliases=aliases)
@@ -100,5 +100,5 @@ def register_family(
 
 def family_of(config: ModelConfig) -> Family:
     """The family a model's config belongs to."""
-    family: Family = families_registry[config.family].module_class  # type: ignore[attr-defined]
+    family: Family = families_registry[config.family].module_class
     return family

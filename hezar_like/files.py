@@ -61,7 +61,9 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise HubError(f"there is no folder {str(path)!r}; check the path, or leave out load_locally=True to ask the Hub")
+        raise HubError(
+            f"there is no folder {str(path)!r}; check the path, or leave out load_locally=True to ask the Hub"
+        )
     return folder
 
 

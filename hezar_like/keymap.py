@@ -1,8 +1,8 @@
 """Two-way tables of checkpoint keys.
 
 A table maps foreign names to native ones. A name is a tensor's (`cls.predictions.bias`) or a module's
-(`encoder.layer.{}.output.dense`), which then stands for all tensors directly in it. `{}` is a layer's number. A value of
-None drops the tensor. The same table read backwards exports.
+(`encoder.layer.{}.output.dense`), which then stands for all tensors directly in it. `{}` is a layer's number. A value
+of None drops the tensor. The same table read backwards exports.
 """
 
 from __future__ import annotations

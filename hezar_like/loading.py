@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .configs import ModelConfig
 from .errors import CheckpointError, ConfigError, OptionError, did_you_mean
 from .formats import Checkpoint, detect
 from .formats.format import Request
@@ -52,7 +53,7 @@ def load_model(
             "Load it with Model.load."
         )
     config = checkpoint.entry.config_class.from_dict(checkpoint.values).update(overrides)
-    if checkpoint.entry.config_class.family:
+    if isinstance(config, ModelConfig) and config.family:
         with torch.device("meta"):
             model = module_class(config)
         _fill(model, checkpoint, kind, new_labels=bool({"num_labels", "id2label"} & overrides.keys()))
@@ -130,11 +131,12 @@ def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str]) ->
     keymap = checkpoint.keymap
     for key, info in checkpoint.weights.header.items():
         if keymap is None or not keymap.knows(key):
-            native: str | None = key
+            native = key
         else:
-            native = keymap.native(key)
-            if native is None:
+            known_as = keymap.native(key)
+            if known_as is None:
                 continue
+            native = known_as
         native = tied.get(native, native)
         if native not in match.expected:
             elsewhere = keymap is not None and any(other.knows(key) for other in checkpoint.others)
@@ -155,10 +157,14 @@ def _fill(model: Task, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new
         for name in [name for name in match.misshaped if name.startswith("head.out.")]:
             match.misshaped.remove(name)
             del match.sources[name]
-    fresh = _new_head(model, match, may_lack_head=checkpoint.keymap is not None or not checkpoint.own_task or new_labels)
+    fresh = _new_head(
+        model, match, may_lack_head=checkpoint.keymap is not None or not checkpoint.own_task or new_labels
+    )
     _refuse(match, checkpoint, allowed=fresh)
     if match.other_heads:
-        logger.warning(f"{checkpoint.weights.description} also has weights of heads for other tasks: {_list(match.other_heads)}.")
+        logger.warning(
+            f"{checkpoint.weights.description} also has weights of heads for other tasks: {_list(match.other_heads)}."
+        )
     if fresh:
         logger.warning(
             f"These weights of {model.config.name!r} are new and random, because {checkpoint.weights.description} does "
@@ -171,7 +177,7 @@ def _fill(model: Task, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new
 
 
 def _new_head(model: Task, match: _Match, *, may_lack_head: bool) -> dict[str, Tensor]:
-    """Random weights for what is missing, where that is the whole last layer of the head, and maybe more of the head."""
+    """Random weights for what is missing, where that is the last layer of the head, whole, and maybe more of it."""
     missing = set(match.missing)
     last_layer = {name for name in match.expected if name.startswith("head.out.")} or {
         name for name in match.expected if name.startswith("head.")
@@ -213,8 +219,8 @@ def _refuse(match: _Match, checkpoint: Checkpoint, allowed: Mapping[str, Tensor]
         problems.append(f"of a type that is no weight type: {', '.join(sorted(wrong_types)[:LISTED])}")
     if problems:
         raise CheckpointError(
-            f"the weights in {checkpoint.weights.description} do not fit {checkpoint.entry.name!r}; {'; '.join(problems)}. "
-            "Check that config and weights belong together."
+            f"the weights in {checkpoint.weights.description} do not fit {checkpoint.entry.name!r}; "
+            f"{'; '.join(problems)}. Check that config and weights belong together."
         )
 
 
@@ -233,7 +239,7 @@ def _read(name: str, keys: list[str], checkpoint: Checkpoint) -> Tensor:
 def _weight_type(dtype: str | torch.dtype | None) -> torch.dtype | None:
     names = {str(kind).removeprefix("torch."): kind for kind in WEIGHT_TYPES}
     if dtype is None or dtype in WEIGHT_TYPES:
-        return dtype  # type: ignore[return-value]
+        return dtype if isinstance(dtype, torch.dtype) else None
     if isinstance(dtype, str) and dtype in names:
         return names[dtype]
     raise OptionError(f"dtype is {dtype!r}, which is no type for weights.{did_you_mean(dtype, names)}")

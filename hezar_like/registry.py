@@ -82,7 +82,7 @@ class Registry(Mapping[str, Registered]):
                 notebook cell is run twice, replaces the first.
         """
         for name in (entry.name, *aliases):
-            old = self._taken(name)
+            old = self._known(name)
             if old is not None and not _same_definition(old, entry):
                 raise RegistryError(
                     f"the {self.kind} name {name!r} is taken: it is defined at {old.where}. Choose another name."
@@ -92,12 +92,14 @@ class Registry(Mapping[str, Registered]):
 
     def find(self, name: str) -> Registered | None:
         """The entry of a name or alias, or None; imports what is needed to know."""
-        for load in (lambda: None, lambda: self._import(name), self._import_all):
-            load()
-            entry = self._entries.get(self._aliases.get(name, name))
-            if entry is not None:
-                return entry
-        return None
+        entry = self._known(name)
+        if entry is None:
+            self._import(name)
+            entry = self._known(name)
+        if entry is None:
+            self._import_all()
+            entry = self._known(name)
+        return entry
 
     def unknown(self, name: object) -> RegistryError:
         """The error for a name that is not here."""
@@ -125,7 +127,7 @@ class Registry(Mapping[str, Registered]):
         """Second names, each with the first."""
         return self._aliases
 
-    def _taken(self, name: str) -> Registered | None:
+    def _known(self, name: str) -> Registered | None:
         return self._entries.get(self._aliases.get(name, name))
 
     def _modules(self) -> list[str]:
@@ -158,10 +160,6 @@ class ModelsRegistry(Registry):
         self._families, self._tasks = families, tasks
         self._composed: dict[tuple[str, str], Registered] = {}
 
-    def find(self, name: str) -> Registered | None:
-        own = self._entries.get(name)
-        return own or self._resolve(name) or super().find(name)
-
     def compose(self, family_name: str, task_name: str) -> Registered:
         """The model of a family for a task; both may be aliases.
 
@@ -183,7 +181,7 @@ class ModelsRegistry(Registry):
                 config_class=(
                     family.config_class
                     if task.name == "backbone"
-                    else task.config_class.compose(family.config_class, name)
+                    else task.config_class.compose(family.config_class, name)  # type: ignore[attr-defined]
                 ),
                 description=f"{family.description}: {task.description}",
                 where=family.where,
@@ -207,7 +205,7 @@ class ModelsRegistry(Registry):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _taken(self, name: str) -> Registered | None:
+    def _known(self, name: str) -> Registered | None:
         return self._entries.get(name) or self._resolve(name)
 
     def _resolve(self, name: str) -> Registered | None:
@@ -235,9 +233,10 @@ def _same_definition(old: Registered, new: Registered) -> bool:
 def _register(
     registry: Registry, name: str, config_class: type[Config], description: str | None, where: str
 ) -> Callable[[C], C]:
-    if getattr(config_class, "name", None) != name:
+    own = getattr(config_class, "name", None)
+    if own != name:
         raise RegistryError(
-            f"{config_class.__name__}.name is {getattr(config_class, 'name', None)!r}, but it is registered as {name!r}. "
+            f"{config_class.__name__}.name is {own!r}, but it is registered as {name!r}. "
             f"Write `name = {name!r}` in {config_class.__name__}."
         )
 

@@ -23,9 +23,9 @@ MAX_DEPTH = 64
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None}
-_CONSTANTS |= {form: None for form in ("null", "Null", "NULL")}
-_CONSTANTS |= {form: True for form in ("true", "True", "TRUE")}
-_CONSTANTS |= {form: False for form in ("false", "False", "FALSE")}
+_CONSTANTS |= dict.fromkeys(("null", "Null", "NULL"))
+_CONSTANTS |= dict.fromkeys(("true", "True", "TRUE"), True)
+_CONSTANTS |= dict.fromkeys(("false", "False", "FALSE"), False)
 _CONSTANTS |= {form: float("nan") for form in (".nan", ".NaN", ".NAN")}
 _CONSTANTS |= {f"{sign}{form}": float(f"{sign}inf") for sign in ("", "+", "-") for form in (".inf", ".Inf", ".INF")}
 
@@ -118,12 +118,13 @@ def _build(text: str, where: str) -> Any:
             documents.append(value)
 
     for event in yaml.parse(text, Loader=loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         here = f"{where}, line {line}"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError(f"{here}: anchors and aliases (& and *) are not allowed here. Write the value out.")
-        if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
-            raise ConfigError(f"{here}: the tag {event.tag!r} is not allowed here. Write plain data.")
+        tag = getattr(event, "tag", None)
+        if tag not in (None, "!", "tag:yaml.org,2002:str"):
+            raise ConfigError(f"{here}: the tag {tag!r} is not allowed here. Write plain data.")
         if isinstance(event, yaml.ScalarEvent):
             close(_Scalar(_scalar(event, here), line))
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):

@@ -13,7 +13,7 @@ __all__ = ["Batch", "plan", "windows"]
 
 T = TypeVar("T")
 
-# Padded tokens in one batch when the user names no batch size: enough to fill the matrix units, small enough for caches.
+# Padded tokens in one batch when the user names no batch size: enough to fill matrix units, few enough for caches.
 TOKENS_PER_BATCH = 4096
 
 
@@ -88,7 +88,10 @@ def unbatch(results: Any, count: int) -> list[Any]:
     if isinstance(results, Mapping):
         columns = {key: unbatch(value, count) for key, value in results.items()}
         return [{key: column[i] for key, column in columns.items()} for i in range(count)]
-    if isinstance(results, Tensor | list | tuple) and getattr(results, "ndim", 1) and len(results) == count:
+    rows = results.ndim > 0 if isinstance(results, Tensor) else isinstance(results, list | tuple)
+    if rows and len(results) == count:
         return list(results)
     size = f" of length {len(results)}" if hasattr(results, "__len__") else ""
-    raise ValueError(f"post_process returned a {type(results).__name__}{size} for {count} inputs; return a list of {count}.")
+    raise ValueError(
+        f"post_process returned a {type(results).__name__}{size} for {count} inputs; return a list of {count}."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -20,16 +20,21 @@ DEFAULT_BATCH_SIZE = 32
 class Predicting(Protocol):
     """What the loop needs of a model."""
 
-    preprocess: Callable[..., Any]
-    forward: Callable[..., Any]
-    generate: Callable[..., Any]
-    post_process: Callable[..., Any]
-    infer: Callable[..., Any]
-    is_generative: bool
-    batches_per_window: int
+    is_generative: ClassVar[bool]
+    batches_per_window: ClassVar[int]
     training: bool
-    device: torch.device
+    forward: Callable[..., Any]
 
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def preprocess(self) -> Callable[..., Any]: ...
+    @property
+    def generate(self) -> Callable[..., Any]: ...
+    @property
+    def post_process(self) -> Callable[..., Any]: ...
+    @property
+    def infer(self) -> Callable[..., Any]: ...
     def is_one_input(self, inputs: Any) -> bool: ...
     def to(self, device: Any) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...

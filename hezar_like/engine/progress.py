@@ -20,8 +20,9 @@ def with_progress(results: Iterable[T], total: object, progress: bool | Literal[
     """
     if progress is False or (progress == "auto" and not sys.stderr.isatty()):
         return iter(results)
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # its own bar, which honours its variables
 
     count = len(total) if isinstance(total, Sized) else None
     delay = 0.0 if progress is True else SECONDS_BEFORE_SHOWN
-    return iter(tqdm(results, total=count, delay=delay, desc="predict"))
+    bar: Iterator[T] = iter(tqdm(results, total=count, delay=delay, desc="predict"))  # type: ignore[no-untyped-call]
+    return bar

@@ -1,6 +1,6 @@
 """Our own layout, and Hezar's, which differs in the names of the weights.
 
-    model_config.yaml  model.safetensors | model.pt  preprocessor/{tokenizer.json, tokenizer_config.yaml, ...}
+model_config.yaml  model.safetensors | model.pt  preprocessor/{tokenizer.json, tokenizer_config.yaml, ...}
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..configs import ModelConfig
 from ..errors import ConfigError
 from ..hub import Source
 from ..preprocessors.preprocessor import read_preprocessors
-from ..registry import Registered, families_registry, models_registry
+from ..registry import families_registry, models_registry
 from ..text_files import read_yaml
 from .format import Checkpoint, Format, Request, register_format
 from .weights import Weights, find_weights
@@ -48,7 +48,7 @@ class Native(Format):
         weights = find_weights(
             source.find, [request.model_filename] if request.model_filename else WEIGHTS, str(source)
         )
-        family = own.config_class.family  # type: ignore[attr-defined]
+        family = getattr(own.config_class, "family", "")
         if not family:
             return Checkpoint(own, _fields(values, path), weights)
         own_task = own.module_class.task
@@ -57,7 +57,9 @@ class Native(Format):
         checkpoint = Checkpoint(entry, {}, weights, own_task=task == own_task)
         fields = _fields(values, path)
         if not checkpoint.own_task:
-            fields = {key: value for key, value in fields.items() if key in families_registry[family].config_class.fields()}
+            fields = {
+                key: value for key, value in fields.items() if key in families_registry[family].config_class.fields()
+            }
         record = families_registry[family].module_class
         if not any(key.startswith(("backbone.", "head.")) for key in weights):
             checkpoint.weights = _unwrapped(weights, name, record.prefix)

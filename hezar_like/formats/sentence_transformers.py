@@ -9,10 +9,10 @@ from typing import Any
 from ..errors import ConfigError
 from ..files import check_name
 from ..hub import Source
-from ..preprocessors.preprocessor import PreprocessorsContainer
+from ..preprocessors import PreprocessorsContainer
+from ..text_files import read_json
 from .format import Checkpoint, Request, register_format
 from .transformers import Find, Transformers
-from ..text_files import read_json
 
 MODULES = "modules.json"
 POOLINGS = {
@@ -57,7 +57,9 @@ class SentenceTransformers(Transformers):
         path = find("sentence_bert_config.json")
         settings = read_json(path) if path else {}
         if settings.get("do_lower_case"):
-            raise ConfigError(f"{path}: do_lower_case=true is not supported. Lower-case the texts, and set it to false.")
+            raise ConfigError(
+                f"{path}: do_lower_case=true is not supported. Lower-case the texts, and set it to false."
+            )
         return self.tokenizer(find, settings.get("max_seq_length"))
 
 

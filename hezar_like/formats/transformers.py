@@ -12,7 +12,7 @@ from .. import files
 from ..errors import ConfigError, OptionError, did_you_mean
 from ..family import Family
 from ..hub import Source
-from ..preprocessors.preprocessor import PreprocessorsContainer
+from ..preprocessors import PreprocessorsContainer
 from ..preprocessors.transformers_tokenizer import tokenizer_from_transformers, transformers_tokenizer_files
 from ..registry import Registered, families_registry, models_registry
 from ..text_files import read_json
@@ -147,7 +147,7 @@ def _family(values: Mapping[str, Any], path: Path) -> Registered:
             return families_registry[name]
     known = [kind for name in families_registry for kind in families_registry[name].module_class.model_types]
     raise ConfigError(
-        f"{path}: models of model_type {str(model_type)[:100]!r} are not supported yet.{did_you_mean(model_type, known)}"
+        f"{path}: model_type {str(model_type)[:100]!r} is not supported yet.{did_you_mean(model_type, known)}"
     )
 
 

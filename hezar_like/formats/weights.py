@@ -46,7 +46,9 @@ class Weights(Mapping[str, Tensor]):
         """
         new = {rename(name): (file, name) for name, file in self._files.items()}
         if len(new) < len(self._files):
-            raise CheckpointError(f"{self.description} holds tensors whose names stand for the same; save the model again")
+            raise CheckpointError(
+                f"{self.description} holds tensors whose names stand for the same; save the model again"
+            )
         result = Weights([], self.description)
         result._files = {name: file for name, (file, _) in new.items()}
         result._names = {name: old for name, (_, old) in new.items()}

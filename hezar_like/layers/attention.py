@@ -38,7 +38,9 @@ class Attention(nn.Module):
         Returns:
             [batch, length, width].
         """
-        q, k, v = (project(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for project in (self.q, self.k, self.v))
+        q, k, v = (
+            project(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for project in (self.q, self.k, self.v)
+        )
         dropout = self.dropout if self.training else 0.0
         if trace is not None and trace.attentions is not None:
             scores = q @ k.mT * q.size(-1) ** -0.5

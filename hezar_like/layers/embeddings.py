@@ -37,9 +37,7 @@ class TextEmbedding(nn.Module):
         self.norm = norm
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, types: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor | None = None, types: Tensor | None = None) -> Tensor:
         """Embeds.
 
         Args:

@@ -24,7 +24,7 @@ def initialize(module: nn.Module, std: float) -> None:
                 part.bias.zero_()
             if isinstance(part, nn.Embedding) and part.padding_idx is not None:
                 part.weight[part.padding_idx].zero_()
-        elif hasattr(part, "reset_parameters"):
-            part.reset_parameters()
+        elif callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
         elif next(part.parameters(recurse=False), None) is not None:
             raise TypeError(f"{type(part).__name__} has parameters; give it a reset_parameters() that fills them.")

@@ -16,7 +16,7 @@ class DistilBertConfig(EncoderConfig):
     """A DistilBERT encoder."""
 
     name = "distilbert"
-    aliases = {  # noqa: RUF012 - the names its published configs use
+    aliases = {
         "dim": "hidden_size",
         "n_layers": "num_hidden_layers",
         "n_heads": "num_attention_heads",
@@ -61,9 +61,7 @@ BLOCK = "backbone.stack.blocks.{}."
         "backbone": Head(),
         "text_embedding": Head(),
         "text_classification": Head(
-            lambda c: ClassificationHead(
-                c.hidden_size, c.num_labels, activation="relu", dropout=c.seq_classif_dropout
-            ),
+            lambda c: ClassificationHead(c.hidden_size, c.num_labels, activation="relu", dropout=c.seq_classif_dropout),
             {"pre_classifier": "head.dense", "classifier": "head.out"},
         ),
         "sequence_labeling": Head(

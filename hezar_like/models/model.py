@@ -48,7 +48,7 @@ class Model(nn.Module):
     config_filename: ClassVar[str] = "model_config.yaml"
     is_generative: ClassVar[bool] = False
     batches_per_window: ClassVar[int] = 1
-    """How many batches of inputs are prepared at once, to be sorted by length; for `preprocess` that returns a Batch."""
+    """How many batches of inputs are prepared at once and sorted by length, where `preprocess` returns a Batch."""
 
     def __init__(self, config: ModelConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -150,9 +150,8 @@ class Model(nn.Module):
     def preprocessor(self, value: Preprocessor | Mapping[str, Preprocessor] | Iterable[Preprocessor] | None) -> None:
         from ..preprocessors import Preprocessor, PreprocessorsContainer
 
-        if isinstance(value, Preprocessor):
-            value = [value]
-        named = value if isinstance(value, Mapping) else {item.config.name: item for item in value or ()}
+        items: Any = [value] if isinstance(value, Preprocessor) else value or ()
+        named = items if isinstance(items, Mapping) else {item.config.name: item for item in items}
         container = PreprocessorsContainer(named)
         self.check_preprocessor(container)
         self.__dict__["_preprocessor"] = container
@@ -324,9 +323,10 @@ class Model(nn.Module):
         Raises:
             OptionError: When there is no such format, or it cannot hold this model.
         """
-        from ..formats import formats_registry
+        from ..formats import Format, formats_registry
 
-        return formats_registry[format].module_class().write(self, Path(path))
+        form: Format = formats_registry[format].module_class()
+        return form.write(self, Path(path))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads what fits by name and shape, and warns of the rest: so a backbone starts a model for fine-tuning.

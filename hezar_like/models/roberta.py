@@ -36,8 +36,8 @@ class RobertaConfig(BertConfig):
         super().check()
         if self.max_position_embeddings <= self.pad_token_id + 1:
             raise ConfigError(
-                f"{type(self).__name__}: max_position_embeddings={self.max_position_embeddings} leaves no position after "
-                f"pad_token_id={self.pad_token_id}. Make it larger."
+                f"{type(self).__name__}: max_position_embeddings={self.max_position_embeddings} leaves no position "
+                f"after pad_token_id={self.pad_token_id}. Make it larger."
             )
 
 

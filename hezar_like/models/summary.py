@@ -41,7 +41,9 @@ def tabulate(model: Model, depth: int = 3, rows: int = 20) -> str:
         depth: How deep into the modules to go.
         rows: The most modules to list.
     """
-    table = [(name, type(part).__name__, sum(p.numel() for p in part.parameters())) for name, part in _parts(model, depth)]
+    table = [
+        (name, type(part).__name__, sum(p.numel() for p in part.parameters())) for name, part in _parts(model, depth)
+    ]
     hidden = len(table) - rows
     table = table[:rows]
     name_width = max([len(row[0]) for row in table], default=0) + 2
@@ -62,7 +64,7 @@ def count(number: int) -> str:
 
 
 def _parts(module: nn.Module, depth: int, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    found = []
+    found: list[tuple[str, nn.Module]] = []
     for name, part in module.named_children():
         if isinstance(part, nn.ModuleList) and len(part) > 1:
             found.append((f"{prefix}{name} x {len(part)}", part))

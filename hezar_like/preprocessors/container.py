@@ -93,6 +93,7 @@ class PreprocessorsContainer(OrderedDict[str, Any]):
 
 
 def save_files(contents: Mapping[str, str | bytes], path: str | os.PathLike[str]) -> Path:
+    """Writes files into a folder, all or none, in their order; returns the folder."""
     with files.stage(Path(path)) as staged:
         for name, content in contents.items():
             staged(name).write_bytes(_as_bytes(content))
@@ -102,6 +103,7 @@ def save_files(contents: Mapping[str, str | bytes], path: str | os.PathLike[str]
 def push_files(
     contents: Mapping[str, str | bytes], repo_id: str, message: str, private: bool | None, options: Mapping[str, Any]
 ) -> str:
+    """Uploads files in one commit; returns its address."""
     content = {name: _as_bytes(data) for name, data in contents.items()}
     return hub.push(repo_id, content, commit_message=message, private=private, **options)
 

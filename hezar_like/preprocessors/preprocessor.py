@@ -52,7 +52,8 @@ class Preprocessor:
 
     def saved_config(self) -> PreprocessorConfig:
         """The config as it is saved."""
-        return self.config
+        config: PreprocessorConfig = self.config
+        return config
 
     def extra_files(self) -> dict[str, str | bytes]:
         """What is saved beside the config: file names and contents."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from ..errors import OptionError, TokenizerError, did_you_mean
 from .call_options import padding_strategy, tensor_kind, truncation_strategy
 from .encoded import Encoded, TextInput
-from .padding import has_rows, pad_array, pad_rows, plain_rows, to_tensors
+from .padding import has_rows, pad_rows, pad_tensor, plain_rows, to_tensors
 from .rust_backend import guarded
 from .text_inputs import as_batch, check_inputs, refuse_broken_text
 from .vocabulary import Vocabulary
@@ -134,8 +134,9 @@ class TextCoding(Vocabulary):
             OptionError: For an unknown option, or one with a wrong value.
         """
         if unknown:
+            name = next(iter(unknown))
             known = TextCoding.__call__.__kwdefaults__ or {}
-            raise OptionError(f"a tokenizer has no option {next(iter(unknown))!r}.{did_you_mean([*unknown][0], known)}")
+            raise OptionError(f"a tokenizer has no option {name!r}.{did_you_mean(name, known)}")
         kind = tensor_kind(return_tensors)
         strategy = truncation_strategy(truncation)
         fill = padding_strategy(padding) or (None if kind == "list" else "longest")
@@ -168,7 +169,7 @@ class TextCoding(Vocabulary):
             if fill == "max_length" and limit is None:
                 raise OptionError("padding='max_length' needs a max_length. Give one, or use padding='longest'.")
             length = limit if fill == "max_length" else None
-            columns = self._pad(columns, length, pad_to_multiple_of, arrays=kind != "list")
+            columns = self._pad(columns, length, pad_to_multiple_of, tensors=kind != "list")
         if return_overflowing_tokens:
             columns["overflow_to_sample_mapping"] = origin
         elif single and kind == "list":
@@ -206,11 +207,11 @@ class TextCoding(Vocabulary):
         """
         multiple_of = multiple_of or self.config.pad_to_multiple_of
         pad: dict[str, Any] = {"length": length, "multiple_of": multiple_of, "side": self.config.padding_side}
-        ids, mask = pad_array([row.ids for row in encoded], self.padding_id, **pad)
-        columns = {self.token_ids_name: ids, "attention_mask": mask}
+        ids, mask = pad_tensor([row.ids for row in encoded], self.padding_id, **pad)
+        columns = {self.token_ids_name: ids, "attention_mask": mask.long()}
         if token_type_ids:
             type_id = self.config.pad_token_type_id
-            columns["token_type_ids"], _ = pad_array([row.type_ids for row in encoded], type_id, **pad)
+            columns["token_type_ids"], _ = pad_tensor([row.type_ids for row in encoded], type_id, **pad)
         return to_tensors(columns, "torch", device=device)
 
     def pad_encoded_batch(
@@ -248,10 +249,10 @@ class TextCoding(Vocabulary):
             for name, values in columns.items()
             if name not in kept and (not include_keys or name in include_keys) and has_rows(values)
         }
-        return to_tensors(columns | self._pad(rows, length, None, arrays=False), kind, keep=kept)
+        return to_tensors(columns | self._pad(rows, length, None, tensors=False), kind, keep=kept)
 
     def _pad(
-        self, columns: dict[str, list[Any]], length: int | None, multiple_of: int | None, *, arrays: bool
+        self, columns: dict[str, list[Any]], length: int | None, multiple_of: int | None, *, tensors: bool
     ) -> dict[str, Any]:
         values = {
             "token_type_ids": self.config.pad_token_type_id, "attention_mask": 0, "special_tokens_mask": 1,
@@ -264,8 +265,8 @@ class TextCoding(Vocabulary):
             value = values.get(name, self.padding_id)
             if name == "length":
                 result[name] = rows
-            elif arrays and name not in NOT_TENSORS:
-                result[name], _ = pad_array(rows, cast(int, value), **pad)
+            elif tensors and name not in NOT_TENSORS:
+                result[name], _ = pad_tensor(rows, cast(int, value), **pad)
             else:
                 result[name] = pad_rows(rows, value, **pad)
         return result

@@ -22,12 +22,12 @@ Patterns = Sequence[Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[Mapp
 
 @dataclass
 class TextNormalizerConfig(PreprocessorConfig):
-    """Settings of a text normalizer.
+    r"""Settings of a text normalizer.
 
     Attributes:
         replace_patterns: Pairs of a regular expression and its replacement, applied in order. A mapping whose values
             are pairs, or a list of such mappings, is taken too; its keys are only names. The regular expressions are
-            Oniguruma's. The replacement is literal: `\\1` and `$1` stand for themselves.
+            Oniguruma's. The replacement is literal: `\1` and `$1` stand for themselves.
         nfkd: Whether the text is brought into the form NFKD first.
         nfkc: Whether the text is then brought into the form NFKC.
     """

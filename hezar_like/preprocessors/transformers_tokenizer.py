@@ -74,7 +74,8 @@ def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
         "vocab_size": max(backend.get_vocab_size(), 1),
         **{key: settings[key] for key in ("padding_side", "truncation_side") if key in settings},
     })  # fmt: skip
-    return entry.module_class(config, backend=backend)
+    tokenizer: Tokenizer = entry.module_class(config, backend=backend)
+    return tokenizer
 
 
 def transformers_tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:

@@ -90,7 +90,9 @@ class MaskFilling(ScoringTask):
     def check_input(self, item: TextInput, index: int) -> None:
         if self._mask_id() not in item.encoded.ids:
             mask = self._tokenizer().mask_token
-            raise InputError(f"has no {mask} among the tokens that are read. Put {mask} where a token is missing.", index)
+            raise InputError(
+                f"has no {mask} among the tokens that are read. Put {mask} where a token is missing.", index
+            )
 
     def _mask_id(self) -> int:
         mask = self._tokenizer().mask_token_id

@@ -219,6 +219,9 @@ def _offsets(item: TextInput) -> list[tuple[int, int]]:
         return [encoded.offsets[i] for i in columns]
     starts = _word_starts(item.words)
     return [
-        (starts[encoded.word_ids[i] or 0] + encoded.offsets[i][0], starts[encoded.word_ids[i] or 0] + encoded.offsets[i][1])
+        (
+            starts[encoded.word_ids[i] or 0] + encoded.offsets[i][0],
+            starts[encoded.word_ids[i] or 0] + encoded.offsets[i][1],
+        )
         for i in columns
     ]

@@ -180,7 +180,7 @@ class TextTask(Task):
         tokenizer = self.preprocessor.tokenizer
         if tokenizer is None:
             raise PreprocessorError(
-                f"{self.config.name!r} has no tokenizer. Load a model that has one, or set model.preprocessor = tokenizer."
+                f"{self.config.name!r} has no tokenizer. Load one with the model, or set model.preprocessor = tokenizer."
             )
         found: Tokenizer = tokenizer
         return found

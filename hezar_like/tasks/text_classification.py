@@ -65,7 +65,9 @@ class TextClassification(ScoringTask):
             labels: [batch] int64; [batch, labels] of 0 and 1 for several labels; [batch] numbers for regression.
         """
         if self.config.problem == "regression":
-            return F.mse_loss(logits.squeeze(-1).float(), labels.squeeze(-1).float() if labels.ndim > 1 else labels.float())
+            return F.mse_loss(
+                logits.squeeze(-1).float(), labels.squeeze(-1).float() if labels.ndim > 1 else labels.float()
+            )
         if self.config.problem == "multi_label_classification":
             return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
         return F.cross_entropy(logits, labels)
@@ -75,7 +77,7 @@ class TextClassification(ScoringTask):
         outputs: ClassifierOutput,
         batch: TextBatch,
         *,
-        top_k: int | None | Literal["auto"] = "auto",
+        top_k: int | Literal["auto"] | None = "auto",
         threshold: float | None = None,
         scores: Scores | None = None,
     ) -> list[list[Label]]:
@@ -105,7 +107,9 @@ class TextClassification(ScoringTask):
         names = self.config.id2label
         assert names is not None
         return [
-            [{"label": names[i], "score": score} for score, i in zip(row, order, strict=True) if score >= threshold][:top_k]
+            [Label(label=names[i], score=score) for score, i in zip(row, order, strict=True) if score >= threshold][
+                :top_k
+            ]
             for row, order in zip(best.tolist(), indices.tolist(), strict=True)
         ]
 

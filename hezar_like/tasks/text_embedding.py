@@ -29,16 +29,14 @@ class TextEmbeddingConfig(ModelConfig):
     """Text embedding (Reimers and Gurevych, 2019)."""
 
     pooling: Pooling = "mean"
-    """How the tokens' vectors become one: their mean, the first token's, their maximum, or their sum over sqrt(count)."""
+    """How the tokens' vectors become one: mean, first token, maximum, or their sum over the root of their number."""
     normalize: bool = False
     """Whether vectors are scaled to length one."""
     similarity_function: Literal["cosine", "dot"] = "cosine"
     """What `similarity` computes."""
 
 
-@register_task(
-    "text_embedding", TextEmbeddingConfig, "vectors of texts", aliases=("embedding", "sentence_similarity")
-)
+@register_task("text_embedding", TextEmbeddingConfig, "vectors of texts", aliases=("embedding", "sentence_similarity"))
 class TextEmbedding(TextTask):
     """Embeds texts; the windows of a long text are averaged by their number of tokens."""
 
@@ -113,7 +111,9 @@ class TextEmbedding(TextTask):
         """[batch, length, width] to [batch, width]; padding does not count."""
         if self.config.pooling == "cls":
             return states[:, 0]
-        mask = (torch.ones(states.shape[:2], device=states.device) if attention_mask is None else attention_mask)[..., None]
+        mask = (torch.ones(states.shape[:2], device=states.device) if attention_mask is None else attention_mask)[
+            ..., None
+        ]
         if self.config.pooling == "max":
             return states.masked_fill(mask == 0, float("-inf")).amax(1)
         mask = mask.to(states.dtype)

@@ -88,32 +88,32 @@ def test_copies_are_independent(container: PreprocessorsContainer) -> None:
 
 
 def test_load_says_what_is_missing(container: PreprocessorsContainer, tmp_path: Path) -> None:
-    with pytest.raises(PreprocessorError, match="tokenizer_config.yaml"):
+    with pytest.raises(PreprocessorError, match=r"tokenizer_config.yaml"):
         Preprocessor.load(tmp_path)
     assert Preprocessor.load(tmp_path, force_return_dict=True) == {}
-    with pytest.raises(PreprocessorError, match="normalizer_config.yaml"):
+    with pytest.raises(PreprocessorError, match=r"normalizer_config.yaml"):
         TextNormalizer.load(FIXTURES / "tokenizer_bpe")
     with pytest.raises(PreprocessorError, match="is a WordPieceTokenizer, not a BPETokenizer"):
         BPETokenizer.load(FIXTURES / "tokenizer_wordpiece")
     container.save(tmp_path)
     (tmp_path / "preprocessor/tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match="tokenizer.json"):
+    with pytest.raises(CheckpointError, match=r"tokenizer.json"):
         Preprocessor.load(tmp_path)
     config = tmp_path / "preprocessor/tokenizer_config.yaml"
     config.write_text("name: bpe_tokeniser\n")
-    with pytest.raises(PreprocessorError, match="tokenizer_config.yaml.*Did you mean 'bpe_tokenizer'"):
+    with pytest.raises(PreprocessorError, match=r"tokenizer_config.yaml.*Did you mean 'bpe_tokenizer'"):
         Preprocessor.load(tmp_path)
     config.write_text("config_type: preprocessor\n")
     with pytest.raises(PreprocessorError, match="no `name`"):
         Preprocessor.load(tmp_path)
     config.write_text("name: bpe_tokenizer\npad_tokn: x\n")
-    with pytest.raises(ConfigError, match="tokenizer_config.yaml.*pad_token"):
+    with pytest.raises(ConfigError, match=r"tokenizer_config.yaml.*pad_token"):
         Preprocessor.load(tmp_path)
 
 
 def test_files_that_collide_are_refused(bpe: Tokenizer) -> None:
     container = PreprocessorsContainer(one=bpe, two=bpe)
-    with pytest.raises(PreprocessorError, match="both write 'preprocessor/tokenizer.json'"):
+    with pytest.raises(PreprocessorError, match=r"both write 'preprocessor/tokenizer.json'"):
         container.files()
 
 

@@ -303,10 +303,10 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"
 def test_broken_tokenizer_file_names_the_path(tmp_path: Path, content: str, bpe: Tokenizer) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
-    with pytest.raises(TokenizerError, match="tokenizer.json") as caught:
+    with pytest.raises(TokenizerError, match=r"tokenizer.json") as caught:
         type(bpe)(bpe.config, tokenizer_file=path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(TokenizerError, match="absent.json"):
+    with pytest.raises(TokenizerError, match=r"absent.json"):
         type(bpe)(bpe.config, tokenizer_file=tmp_path / "absent.json")
 
 
@@ -349,7 +349,7 @@ def test_inputs_that_are_no_texts(tokenizer: Tokenizer, bad: object) -> None:
 
 
 def test_words_must_be_lists_of_texts(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match="item 1 of the inputs .* list of words"):
+    with pytest.raises(InputError, match=r"item 1 of the inputs .* list of words"):
         tokenizer([["a"], "b"], is_split_into_words=True)
 
 

@@ -111,7 +111,7 @@ def test_deprecated_reads_as_unset() -> None:
 def test_wrong_keys_and_values_are_refused() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'pad_token'"):
         PreprocessorConfig.from_saved({"name": "bpe_tokenizer", "pad_tokn": "x"})
-    with pytest.raises(ConfigError, match="padding_side.*'up'"):
+    with pytest.raises(ConfigError, match=r"padding_side.*'up'"):
         WordPieceConfig(padding_side="up")
     with pytest.raises(ConfigError, match="max_length"):
         WordPieceConfig(max_length=0)
