@@ -13,6 +13,7 @@ from ..configs import ModelConfig
 from ..errors import ConfigError
 from ..family import Head, register_family
 from ..fields import Deviation, Epsilon, Layers, OneOf, Probability, Size, TokenId, Vocabulary
+from ..keymap import Table
 from ..layers import (
     ACTIVATIONS,
     MLP,
@@ -106,8 +107,21 @@ KEYS = {
     "encoder.layer.{}.output.LayerNorm": BLOCK + "mlp_norm",
 }
 TENSORFLOW_SPELLINGS = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}
-TIED = {"head.out.weight": "backbone.embed.tokens.weight"}
 NO_POOLER = {"bert.pooler.dense": None, "cls.seq_relationship": None}
+
+
+def mask_filling_head(keys: Table, activation: str | None = None) -> Head:
+    """The mask filling head of BERT and its relatives, tied to the input embedding where the config says so.
+
+    Args:
+        keys: Foreign names of its weights.
+        activation: A name in `ACTIVATIONS`; default: the config's `hidden_act`.
+    """
+    return Head(
+        lambda c: MaskFillingHead(c.hidden_size, c.vocab_size, activation or c.hidden_act, c.layer_norm_eps),
+        keys,
+        tied=lambda c: {"head.out.weight": "backbone.embed.tokens.weight"} if c.tie_word_embeddings else {},
+    )
 
 
 @register_family(
@@ -129,8 +143,7 @@ NO_POOLER = {"bert.pooler.dense": None, "cls.seq_relationship": None}
             lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.head_dropout),
             NO_POOLER | {"classifier": "head.out"},
         ),
-        "mask_filling": Head(
-            lambda c: MaskFillingHead(c.hidden_size, c.vocab_size, c.hidden_act, c.layer_norm_eps),
+        "mask_filling": mask_filling_head(
             NO_POOLER
             | {
                 "cls.predictions.bias": "head.out.bias",
@@ -138,7 +151,6 @@ NO_POOLER = {"bert.pooler.dense": None, "cls.seq_relationship": None}
                 "cls.predictions.transform.LayerNorm": "head.norm",
                 "cls.predictions.decoder": "head.out",
             },
-            tied=lambda c: TIED if c.tie_word_embeddings else {},
         ),
     },
 )

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from ..family import Head, register_family
 from ..fields import Layers, Probability
-from ..layers import ClassificationHead, MaskFillingHead, TokenHead
-from .bert import TIED, Bert, EncoderConfig
+from ..layers import ClassificationHead, TokenHead
+from .bert import Bert, EncoderConfig, mask_filling_head
 
 
 @dataclass(kw_only=True)
@@ -68,10 +68,8 @@ BLOCK = "backbone.stack.blocks.{}."
             lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.hidden_dropout_prob),
             {"classifier": "head.out"},
         ),
-        "mask_filling": Head(
-            lambda c: MaskFillingHead(c.hidden_size, c.vocab_size, c.hidden_act, c.layer_norm_eps),
+        "mask_filling": mask_filling_head(
             {"vocab_transform": "head.dense", "vocab_layer_norm": "head.norm", "vocab_projector": "head.out"},
-            tied=lambda c: TIED if c.tie_word_embeddings else {},
         ),
     },
 )

@@ -9,8 +9,8 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..family import Head, register_family
 from ..fields import Epsilon, Size, TokenId, Vocabulary
-from ..layers import ClassificationHead, MaskFillingHead, Pooler, TokenHead
-from .bert import KEYS, TENSORFLOW_SPELLINGS, TIED, Bert, BertConfig
+from ..layers import ClassificationHead, Pooler, TokenHead
+from .bert import KEYS, TENSORFLOW_SPELLINGS, Bert, BertConfig, mask_filling_head
 
 
 @dataclass(kw_only=True)
@@ -66,8 +66,7 @@ NO_POOLER = {"roberta.pooler.dense": None}
             NO_POOLER | {"classifier": "head.out", "classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
             infer=lambda keys: {"dense_token_head": "classifier.dense.weight" in keys},
         ),
-        "mask_filling": Head(
-            lambda c: MaskFillingHead(c.hidden_size, c.vocab_size, "gelu", c.layer_norm_eps),
+        "mask_filling": mask_filling_head(
             NO_POOLER
             | {
                 "lm_head.bias": "head.out.bias",
@@ -75,7 +74,7 @@ NO_POOLER = {"roberta.pooler.dense": None}
                 "lm_head.layer_norm": "head.norm",
                 "lm_head.decoder": "head.out",
             },
-            tied=lambda c: TIED if c.tie_word_embeddings else {},
+            activation="gelu",
         ),
     },
 )

@@ -34,26 +34,8 @@ class TextBackbone(TextTask):
 
     long_text_modes = ("truncate", "error")
 
-    def forward(
-        self,
-        token_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> BackboneOutput:
-        """See `Backbone.forward`; adds the pooled output where the family has a pooler."""
-        output: BackboneOutput = self.backbone(
-            token_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+    def read_out(self, output: BackboneOutput, attention_mask: Tensor | None) -> BackboneOutput:
+        """Adds the pooled output where the family has a pooler."""
         if self.head is not None:
             output.pooler_output = self.head(output.last_hidden_state)
         return output

@@ -22,9 +22,9 @@ class ScoringTask(TextTask):
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        labels: Tensor | None = None,
         scored: Tensor | None = None,
     ) -> ClassifierOutput:
         """Scores.
@@ -35,9 +35,9 @@ class ScoringTask(TextTask):
             token_type_ids: Segment of each token.
             position_ids: Indices into the learned positions.
             inputs_embeds: Token vectors in place of `token_ids`.
-            labels: What the scores should say; then the output has a loss. See `compute_loss`.
             output_hidden_states: Also return the hidden states of every block.
             output_attentions: Also return the attention probabilities of every block.
+            labels: What the scores should say; then the output has a loss. See `compute_loss`.
             scored: Bool, [batch, length]: score only these tokens, in one row [count, width of the head].
         """
         output = self.backbone(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..engine.batches import Batch
 from ..errors import InputError, OptionError, PreprocessorError, TokenizerError
+from ..outputs import BackboneOutput, Output
 from .task import Task
 
 if TYPE_CHECKING:
@@ -108,6 +109,32 @@ class TextTask(Task):
     reads_words: ClassVar[bool] = False
     """Whether a list of strings is one text split into words, and not a pair of texts."""
 
+    def forward(
+        self,
+        token_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> Output:
+        """Runs the backbone, see `Backbone.forward` for the arguments, and then `read_out`."""
+        output = self.backbone(
+            token_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        return self.read_out(output, attention_mask)
+
+    def read_out(self, output: BackboneOutput, attention_mask: Tensor | None) -> Output:
+        """From the backbone's output to the task's; overridden by tasks that keep this `forward`."""
+        raise NotImplementedError(f"{type(self).__name__} must override read_out or forward.")
+
     @property
     def max_tokens(self) -> int | None:
         """The most tokens of one input, special ones included: the tokenizer's limit or the model's."""
@@ -180,7 +207,7 @@ class TextTask(Task):
         tokenizer = self.preprocessor.tokenizer
         if tokenizer is None:
             raise PreprocessorError(
-                f"{self.config.name!r} has no tokenizer. Load one with the model, or set model.preprocessor = tokenizer."
+                f"{self.config.name!r} has no tokenizer. Load one with it, or set model.preprocessor = tokenizer."
             )
         found: Tokenizer = tokenizer
         return found

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..configs import ModelConfig
-from ..outputs import EmbeddingOutput
+from ..outputs import BackboneOutput, EmbeddingOutput
 from .task import register_task
 from .text import TextBatch, TextTask
 
@@ -42,26 +42,8 @@ class TextEmbedding(TextTask):
 
     config: TextEmbeddingConfig
 
-    def forward(
-        self,
-        token_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> EmbeddingOutput:
-        """Embeds the rows of a batch; see `Backbone.forward`. `attention_mask` must be [batch, length] here."""
-        output = self.backbone(
-            token_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+    def read_out(self, output: BackboneOutput, attention_mask: Tensor | None) -> EmbeddingOutput:
+        """Pools the tokens that `attention_mask`, which must be [batch, length] here, does not call padding."""
         embeddings = self._pool(output.last_hidden_state, attention_mask)
         return EmbeddingOutput(
             embeddings=F.normalize(embeddings, dim=-1) if self.config.normalize else embeddings,
