@@ -38,17 +38,11 @@ def guarded(what: str, advice: str, error_class: type[PreprocessorError] = Token
 def read_backend(path: str | Path) -> RustTokenizer:
     """Reads a tokenizer.json.
 
-    Padding and truncation that the file asks for are switched off: they would be state shared between threads, and a
-    file of a kilobyte could ask for gigabytes.
-
     Raises:
         TokenizerError: With the path.
     """
     with guarded(f"{str(path)!r} is not a tokenizer that can be read", "Download it again, or save it anew."):
-        backend = RustTokenizer.from_str(_text_of(Path(path)))
-        backend.no_padding()
-        backend.no_truncation()
-    return backend
+        return RustTokenizer.from_str(_text_of(Path(path)))
 
 
 def _text_of(path: Path) -> str:

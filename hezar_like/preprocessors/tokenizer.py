@@ -46,6 +46,7 @@ class Tokenizer(TextCoding, Preprocessor):
         super().__init__(config, **kwargs)
         if backend is None:
             backend = self.build() if tokenizer_file is None else read_backend(tokenizer_file)
+        # What a file asks for here would be state shared between threads, and a kilobyte could ask for gigabytes.
         backend.no_padding()
         backend.no_truncation()
         self.backend = backend

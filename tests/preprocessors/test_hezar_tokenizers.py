@@ -64,4 +64,5 @@ def test_recorded_attributes(kind: str) -> None:
         ours = len(tokenizer) if name == "len" else getattr(tokenizer, name)
         # Where a role is not configured, Hezar raised TypeError; there is no such token, which is None.
         assert ours == (None if str(value).startswith("!TypeError") else value), name
+    assert (tokenizer.mask_token is None) == (tokenizer.mask_token_id is None)
     assert tokenizer.max_token_id == len(tokenizer) - 1

@@ -166,6 +166,13 @@ def test_left_padding_and_multiples_come_from_the_config(wordpiece: Tokenizer) -
     assert [len(row) for row in rows["token_ids"]] == [16, 16]
     assert rows["attention_mask"][0] == [0] * 11 + [1] * 5
     assert wordpiece.config.padding_side == "right"
+    options = {"padding": True, "return_special_tokens_mask": True, "return_word_ids": True, "return_tokens": True}
+    rows = tokenizer(["a", "a cat"], **options | {"pad_to_multiple_of": 6})
+    assert rows["special_tokens_mask"] == [[1, 1, 1, 1, 0, 1], [1, 1, 0, 0, 0, 1]]
+    assert rows["tokens"][0] == ["[PAD]", "[PAD]", "[PAD]", "[CLS]", "a", "[SEP]"]
+    assert rows["word_ids"][0] == [None] * 4 + [0, None]
+    tensors = tokenizer(["a", "a cat"], return_tensors="pt", **options | {"pad_to_multiple_of": 6})
+    assert {name: getattr(part, "tolist", lambda part=part: part)() for name, part in tensors.items()} == rows
 
 
 def test_max_length_of_the_config_is_where_truncation_cuts(wordpiece: Tokenizer) -> None:

@@ -186,6 +186,15 @@ def test_added_tokens_of_old_checkpoints(tmp_path: Path) -> None:
         tokenizer_from_transformers(finder(tmp_path))
 
 
+def test_the_mask_of_roberta_takes_the_space_before_it(tmp_path: Path) -> None:
+    roberta(tmp_path)
+    (tmp_path / "special_tokens_map.json").unlink()
+    ours = tokenizer_from_transformers(finder(tmp_path))
+    assert ours is not None and ours.mask_token == "<mask>"
+    ids = ours(["a <mask>", "a"], add_special_tokens=False)["token_ids"]
+    assert ids[0] == [*ids[1], ours.mask_token_id]
+
+
 def test_no_tokenizer_is_none(tmp_path: Path) -> None:
     assert tokenizer_from_transformers(finder(tmp_path)) is None
 

@@ -1,0 +1,67 @@
+"""`hezar_like list`: the names that can be used."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from .terminal import say, table
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+    from .parser import Commands, Parser
+
+__all__ = ["KINDS", "add", "registries"]
+
+KINDS = ("models", "preprocessors", "tasks", "families", "formats", "datasets", "metrics", "embeddings")
+
+
+def add(commands: Commands[Parser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "list", help="list what there is", description="List models, preprocessors and the rest by name."
+    )
+    parser.add_argument(
+        "kind", metavar="KIND", nargs="?", choices=KINDS, help=f"{', '.join(KINDS)}; all of them when left out"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON: {kind: [{name, description, where}]}")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints names and descriptions."""
+    wanted = registries()
+    if args.kind is not None:
+        wanted = {args.kind: wanted[args.kind]}
+    listed = {
+        kind: [{"name": e.name, "description": e.description, "where": e.where} for e in registry.values()]
+        for kind, registry in wanted.items()
+    }
+    if args.json:
+        print(json.dumps(listed, ensure_ascii=False, indent=2))
+        return
+    for number, (kind, entries) in enumerate(listed.items()):
+        if args.kind is None:
+            say() if number else None
+            say(f"{kind}:")
+        for line in table([(entry["name"], entry["description"]) for entry in entries]) or ["  (none)"]:
+            say(line)
+
+
+def registries() -> dict[str, Registry]:
+    """All registries by the kinds of this command."""
+    from .. import registry
+    from ..formats import formats_registry
+
+    found = (
+        registry.models_registry,
+        registry.preprocessors_registry,
+        registry.tasks_registry,
+        registry.families_registry,
+        formats_registry,
+        registry.datasets_registry,
+        registry.metrics_registry,
+        registry.embeddings_registry,
+    )
+    return dict(zip(KINDS, found, strict=True))
