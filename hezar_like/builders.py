@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .configs import Config
+from .configs import Config, ModelConfig
 from .errors import ConfigError
 from .registry import (
     Registered,
@@ -67,8 +67,9 @@ def config_for(entry: Registered, config: Config | None, overrides: dict[str, An
     """
     kind = entry.config_class
     if config is None:
-        return kind.from_dict(overrides)
-    if not issubclass(kind, type(config)) and not isinstance(config, kind):
+        return kind.from_dict({}, **overrides)
+    related = isinstance(config, kind) or issubclass(kind, type(config))
+    if not related or config.name not in ("", kind.name, kind.family if issubclass(kind, ModelConfig) else ""):
         raise ConfigError(
             f"{entry.name!r} is built from a {kind.__name__}, but the config is a {type(config).__name__}. "
             f"Give a {kind.__name__}, or leave it out."

@@ -200,6 +200,8 @@ class Config(metaclass=_ConfigType):
     def from_saved(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
         """Builds the config that a saved file's `name` stands for; keys that only Hezar knew are left out."""
         kind = cls._class_of(values)
+        if kind is not cls:
+            return kind.from_saved(values, **overrides)  # it may have rules of its own
         # Hezar wrote some fields twice, under their published name, which counts, and under the general one.
         doubled = {field for alias, field in kind.aliases.items() if alias in values}
         dropped = doubled | (LEGACY_KEYS - set(kind.fields()))
@@ -260,6 +262,11 @@ class ModelConfig(Config):
     """The family, where the model is one of a family for a task; set when the family is registered."""
     default_filename: ClassVar[str] = "model_config.yaml"
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__ and "family" not in cls.__dict__:
+            cls.family = ""  # a user's own model may take over the fields of a family's config
+
     @classmethod
     def compose(cls, family_config: type[ModelConfig], name: str) -> type[ModelConfig]:
         """The config of a family's model for a task: a family's config and a task's config at once.
@@ -270,6 +277,7 @@ class ModelConfig(Config):
         title = "".join(word.capitalize() for word in name.split("_")) + "Config"
         space = {
             "name": name,
+            "family": family_config.family,
             "__doc__": family_config.__doc__,
             "__module__": __name__,
             "__reduce__": lambda self: (_rebuild, (self.name, self.to_dict())),
@@ -333,8 +341,13 @@ def _field_types(cls: type) -> dict[str, Any]:
                 hints |= typing.get_type_hints(base, include_extras=True) if base is not object else {}
             except NameError:  # a name that is only local to the function the class is defined in
                 hints |= inspect.get_annotations(base)
-        _TYPES[cls] = {f.name: hints.get(f.name, Any) for f in dataclasses.fields(cls)}
+        _TYPES[cls] = {f.name: _or_none(hints.get(f.name, Any), f.default) for f in dataclasses.fields(cls)}
     return _TYPES[cls]
+
+
+def _or_none(annotation: Any, default: Any) -> Any:
+    """`size: int = None` means that None is allowed."""
+    return typing.Optional[annotation] if default is None and not isinstance(annotation, str) else annotation
 
 
 def _plain(value: Any) -> Any:

@@ -38,7 +38,7 @@ class Between:
 
     def check(self, value: float, where: str) -> None:
         if not self.low <= value <= self.high:
-            raise ConfigError(f"{where} is {value!r}; it must be between {self.low:g} and {self.high:g}.")
+            raise ConfigError(f"{where} is {_brief(value)}; it must be between {self.low} and {self.high}.")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class OneOf:
 
     def check(self, value: str, where: str) -> None:
         if value not in self.choices:
-            raise ConfigError(f"{where} is {value!r}, which is unknown.{did_you_mean(value, self.choices, listing=20)}")
+            near = did_you_mean(value[:100], self.choices, listing=20)
+            raise ConfigError(f"{where} is {_brief(value)}, which is unknown.{near}")
 
 
 # The upper ends are far above any published model: they stop a hostile file before it makes us build for an hour.
@@ -187,8 +188,16 @@ def _coerce_mapping(value: Any, arguments: tuple[Any, ...], where: str) -> dict[
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+    return f"{_brief(value)} ({type(value).__name__})"
+
+
+def _brief(value: Any) -> str:
+    """A value on one short line."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python does not write out an integer of more than 4300 digits
+        return "a huge number"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _describe(kind: Any) -> str:

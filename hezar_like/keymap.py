@@ -64,9 +64,18 @@ class KeyMap:
                 yield native, tensor
 
     def to_foreign(self, weights: Iterable[tuple[str, Tensor]], *, bare: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """Renames native tensors for export; see `foreign`."""
-        for key, tensor in weights:
+        """Renames native tensors for export; see `foreign`.
+
+        A tensor that has a name of its own and is part of a module is written under both names where the rest of the
+        module is written: readers take a module's tensors for all there or all elsewhere.
+        """
+        natives = dict(weights)
+        whole = {key.rpartition(".")[0] for key in natives if key not in self._backward}
+        for key, tensor in natives.items():
             yield self.foreign(key, bare=bare), tensor
+            module, _, leaf = key.rpartition(".")
+            if key in self._backward and module in whole and module in self._backward:
+                yield f"{self._backward[module]}.{leaf}", tensor
 
     def _lookup(self, key: str) -> tuple[str | None] | None:
         for old, new in self._spellings:

@@ -54,7 +54,11 @@ def parse_yaml(text: str, where: str = "config") -> dict[str, Any]:
 
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
-    """Writes plain data as YAML that `read_yaml` and any YAML 1.1 reader take back unchanged."""
+    """Writes plain data as YAML that `read_yaml` and any YAML 1.1 reader take back unchanged.
+
+    Raises:
+        ConfigError: For a text that could not be read back.
+    """
     return str(yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 
@@ -203,6 +207,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    if "${" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ConfigError(f"the text {value[:80]!r} cannot be saved: it holds '${{' or half a character. Change it.")
     plain = not isinstance(_resolve(value, "value"), str) if len(value) < 1000 else False
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if plain else None)
 

@@ -10,9 +10,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .. import __version__
 from ..errors import HezarLikeError
 from . import convert, doctor, info, listing, predict
-from .parser import Parser, VersionAction
+from .parser import Parser
 from .terminal import LoggedWarnings, fold
 
 __all__ = ["main"]
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="hezar_like", description="Run, inspect and convert models of any layout.")
-    parser.add_argument("--version", action=VersionAction)
+    parser.add_argument("--version", action="version", version=f"hezar_like {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for command in (predict, listing, info, convert, doctor):
         command.add(commands)

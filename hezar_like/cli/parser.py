@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import HezarLikeError, did_you_mean
 
-__all__ = ["Commands", "Parser", "UsageError", "VersionAction", "add_source"]
+__all__ = ["Commands", "Parser", "UsageError", "add_source", "suggestion"]
 
 
 class UsageError(HezarLikeError):
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         for word in unknown:
             if word.startswith("-"):
                 option = word.partition("=")[0]
-                self.error(f"unknown option {option!r}.{did_you_mean(option, self._option_string_actions, listing=0)}")
+                self.error(f"unknown option {option!r}.{suggestion(option, self._option_string_actions)}")
             if self.rest is None:
                 self.error(f"unexpected argument {word!r}")
         if self.rest is not None:
@@ -59,17 +59,10 @@ class Parser(argparse.ArgumentParser):
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
-class VersionAction(argparse.Action):
-    """Prints the version; looked up only when asked for."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options, nargs=0, help="show the version and exit")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from hezar_like import __version__
-
-        print(f"hezar_like {__version__}")
-        parser.exit()
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The nearest known names as a sentence that starts with a space; "" when none is near, however many there are."""
+    sentence = did_you_mean(name, known, listing=1)
+    return sentence if sentence.startswith(" Did") else ""
 
 
 def add_source(parser: Parser, name: str) -> None:

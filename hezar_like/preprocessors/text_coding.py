@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ..errors import OptionError, TokenizerError, did_you_mean
 from .call_options import padding_strategy, tensor_kind, truncation_strategy
-from .encoded import Encoded, TextInput
+from .encoded import Encoded, Side, TextInput
 from .padding import has_rows, pad_rows, pad_tensor, plain_rows, to_tensors
 from .rust_backend import guarded
 from .text_inputs import as_batch, check_inputs, refuse_broken_text
@@ -190,6 +190,7 @@ class TextCoding(Vocabulary):
         *,
         length: int | None = None,
         multiple_of: int | None = None,
+        side: Side | None = None,
         token_type_ids: bool = False,
         device: str | torch.device | None = None,
     ) -> dict[str, torch.Tensor]:
@@ -199,6 +200,7 @@ class TextCoding(Vocabulary):
             encoded: The texts of a batch.
             length: Smallest L; default: the longest text.
             multiple_of: L is rounded up to a multiple of this; default: the config's.
+            side: Where the padding goes; default: the config's.
             token_type_ids: Whether they are added.
             device: Where the tensors go.
 
@@ -206,7 +208,7 @@ class TextCoding(Vocabulary):
             `token_ids` [N, L] int64, `attention_mask` [N, L] int64 (1 = look), and `token_type_ids` [N, L] int64.
         """
         multiple_of = multiple_of or self.config.pad_to_multiple_of
-        pad: dict[str, Any] = {"length": length, "multiple_of": multiple_of, "side": self.config.padding_side}
+        pad: dict[str, Any] = {"length": length, "multiple_of": multiple_of, "side": side or self.config.padding_side}
         ids, mask = pad_tensor([row.ids for row in encoded], self.padding_id, **pad)
         columns = {self.token_ids_name: ids, "attention_mask": mask.long()}
         if token_type_ids:

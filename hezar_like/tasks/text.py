@@ -56,7 +56,8 @@ class TextBatch(Batch):
     def tensors(self) -> dict[str, Tensor]:
         """`token_ids`, `attention_mask` and, where the model has segment types, `token_type_ids`: [rows, length]."""
         rows = [row for item in self.inputs for _, row in item.windows]
-        return self._tokenizer.pad_tensors(rows, token_type_ids=self._with_types)
+        # On the right, whatever the tokenizer prefers: the columns of a row are then the tokens of its text.
+        return self._tokenizer.pad_tensors(rows, side="right", token_type_ids=self._with_types)
 
     @property
     def lengths(self) -> list[list[int]]:

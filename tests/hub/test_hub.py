@@ -28,6 +28,9 @@ def commit(hub):
     return hub.add_file("ann/m", "model.safetensors", b"weights")
 
 
+CARD = "---\nlicense: mit\n---\n# {}\n"
+
+
 def message(error) -> str:
     text = str(error.value)
     assert "\n" not in text and len(text) < 400, text
@@ -230,12 +233,12 @@ def test_push_is_one_commit_of_exactly_these_files(hub, tmp_path):
 
 
 def test_pushing_again_keeps_the_card_and_makes_no_commit(hub):
-    upload({CONFIG: b"1"}, card="# first")
+    upload({CONFIG: b"1"}, card=CARD.format("first"))
     hub.clear()
-    upload({CONFIG: b"1"}, card="# second")
+    upload({CONFIG: b"1"}, card=CARD.format("second"))
     assert not hub.requests("POST", "/commit/")
-    upload({CONFIG: b"2"}, card="# second")
-    assert resolve("ann/new").get("README.md").read_text() == "# first"
+    upload({CONFIG: b"2"}, card=CARD.format("second"))
+    assert resolve("ann/new").get("README.md").read_text() == CARD.format("first")
 
 
 def test_stale_weights_go_in_the_same_commit(hub):

