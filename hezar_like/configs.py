@@ -347,7 +347,7 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 def _or_none(annotation: Any, default: Any) -> Any:
     """`size: int = None` means that None is allowed."""
-    return typing.Optional[annotation] if default is None and not isinstance(annotation, str) else annotation
+    return annotation | None if default is None and not isinstance(annotation, str) else annotation
 
 
 def _plain(value: Any) -> Any:

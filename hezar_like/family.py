@@ -27,12 +27,14 @@ class Head:
         keys: Foreign names of the head's weights, as transformers publishes them, to native names.
         tied: Native names of the head's weights that are another weight of the model, and which one.
         infer: Config values that only the names of a checkpoint's weights tell.
+        published: Whether transformers has a model with this head.
     """
 
     build: Callable[[Any], nn.Module] | None = None
     keys: Table = field(default_factory=dict)
     tied: Callable[[Any], Mapping[str, str]] = lambda config: {}
     infer: Callable[[Collection[str]], Mapping[str, Any]] = lambda keys: {}
+    published: Callable[[Any], bool] = lambda config: True
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,10 @@ from .formats import Checkpoint, detect
 from .formats.format import Request
 from .hub import Source
 
-if TYPE_CHECKING:
-    from .models.model import Model
-    from .tasks.task import Task
-
 __all__ = ["default_device", "fitting_tensors", "load_model", "unique_tensors"]
 
 logger = logging.getLogger("hezar_like")
-M = TypeVar("M", bound="Model")
+M = TypeVar("M", bound=nn.Module)
 WEIGHT_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 LISTED = 20
 
@@ -150,8 +146,8 @@ def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str]) ->
     return match
 
 
-def _fill(model: Task, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_labels: bool) -> None:
-    """Gives a model on meta its weights: the file's, and random ones for a head the file does not have."""
+def _fill(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_labels: bool) -> None:
+    """Gives a task's model on meta its weights: the file's, and random ones for a head the file does not have."""
     match = _match(model, checkpoint, model.tied)
     if new_labels:
         for name in [name for name in match.misshaped if name.startswith("head.out.")]:
@@ -176,7 +172,7 @@ def _fill(model: Task, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new
     model.tie()
 
 
-def _new_head(model: Task, match: _Match, *, may_lack_head: bool) -> dict[str, Tensor]:
+def _new_head(model: Any, match: _Match, *, may_lack_head: bool) -> dict[str, Tensor]:
     """Random weights for what is missing, where that is the last layer of the head, whole, and maybe more of it."""
     missing = set(match.missing)
     last_layer = {name for name in match.expected if name.startswith("head.out.")} or {

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .text_files import dump_yaml
-
-if TYPE_CHECKING:
-    from .models.model import Model
 
 PIPELINE_TAGS = {
     "text_classification": "text-classification",
@@ -18,14 +13,15 @@ PIPELINE_TAGS = {
 }
 
 
-def write(model: Model, repo_id: str) -> str:
+def write(repo_id: str, name: str, task: str, num_parameters: int) -> str:
     """A card with metadata the Hub reads and a snippet that runs.
 
     Args:
-        model: The model.
-        repo_id: Where it will be.
+        repo_id: Where the model will be.
+        name: Its registry name.
+        task: Its task; empty when it is a user's own model.
+        num_parameters: Its size.
     """
-    task = getattr(model, "task", "")
     metadata = {"library_name": "hezar_like", "tags": ["hezar_like", *([task] if task else [])]}
     if task in PIPELINE_TAGS:
         metadata["pipeline_tag"] = PIPELINE_TAGS[task]
@@ -34,7 +30,7 @@ def write(model: Model, repo_id: str) -> str:
 
 # {repo_id.partition("/")[2] or repo_id}
 
-A `{model.config.name}` model with {model.num_parameters:,} parameters.
+A `{name}` model with {num_parameters:,} parameters.
 
 ```python
 from hezar_like import Model

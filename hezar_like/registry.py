@@ -13,12 +13,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from .errors import RegistryError, did_you_mean
-
-if TYPE_CHECKING:
-    from .configs import Config
 
 __all__ = [
     "Registered",
@@ -52,7 +49,7 @@ class Registered:
 
     name: str
     module_class: Any
-    config_class: type[Config]
+    config_class: Any
     description: str = ""
     where: str = ""
 
@@ -181,7 +178,7 @@ class ModelsRegistry(Registry):
                 config_class=(
                     family.config_class
                     if task.name == "backbone"
-                    else task.config_class.compose(family.config_class, name)  # type: ignore[attr-defined]
+                    else task.config_class.compose(family.config_class, name)
                 ),
                 description=f"{family.description}: {task.description}",
                 where=family.where,
@@ -231,7 +228,7 @@ def _same_definition(old: Registered, new: Registered) -> bool:
 
 
 def _register(
-    registry: Registry, name: str, config_class: type[Config], description: str | None, where: str
+    registry: Registry, name: str, config_class: type, description: str | None, where: str
 ) -> Callable[[C], C]:
     own = getattr(config_class, "name", None)
     if own != name:
@@ -257,7 +254,7 @@ metrics_registry = Registry("metric", plugins="hezar_like.metrics")
 embeddings_registry = Registry("embedding", plugins="hezar_like.embeddings")
 
 
-def register_model(model_name: str, config_class: type[Config], description: str | None = None) -> Callable[[C], C]:
+def register_model(model_name: str, config_class: type, description: str | None = None) -> Callable[[C], C]:
     """Registers a `Model` subclass of your own, so that `build_model` and `Model.load` find it.
 
     Args:
@@ -272,24 +269,22 @@ def register_model(model_name: str, config_class: type[Config], description: str
 
 
 def register_preprocessor(
-    preprocessor_name: str, config_class: type[Config], description: str | None = None
+    preprocessor_name: str, config_class: type, description: str | None = None
 ) -> Callable[[C], C]:
     """Registers a `Preprocessor` subclass; see `register_model`."""
     return _register(preprocessors_registry, preprocessor_name, config_class, description, caller_location())
 
 
-def register_dataset(dataset_name: str, config_class: type[Config], description: str | None = None) -> Callable[[C], C]:
+def register_dataset(dataset_name: str, config_class: type, description: str | None = None) -> Callable[[C], C]:
     """Registers a dataset class; see `register_model`."""
     return _register(datasets_registry, dataset_name, config_class, description, caller_location())
 
 
-def register_metric(metric_name: str, config_class: type[Config], description: str | None = None) -> Callable[[C], C]:
+def register_metric(metric_name: str, config_class: type, description: str | None = None) -> Callable[[C], C]:
     """Registers a metric class; see `register_model`."""
     return _register(metrics_registry, metric_name, config_class, description, caller_location())
 
 
-def register_embedding(
-    embedding_name: str, config_class: type[Config], description: str | None = None
-) -> Callable[[C], C]:
+def register_embedding(embedding_name: str, config_class: type, description: str | None = None) -> Callable[[C], C]:
     """Registers a word embedding class; see `register_model`."""
     return _register(embeddings_registry, embedding_name, config_class, description, caller_location())

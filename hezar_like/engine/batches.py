@@ -88,10 +88,13 @@ def unbatch(results: Any, count: int) -> list[Any]:
     if isinstance(results, Mapping):
         columns = {key: unbatch(value, count) for key, value in results.items()}
         return [{key: column[i] for key, column in columns.items()} for i in range(count)]
+    if isinstance(results, tuple) and all(isinstance(t, Tensor) and t.ndim and len(t) == count for t in results):
+        return [tuple(t[i] for t in results) for i in range(count)]  # several outputs, such as one of each layer
     rows = results.ndim > 0 if isinstance(results, Tensor) else isinstance(results, list | tuple)
     if rows and len(results) == count:
         return list(results)
     size = f" of length {len(results)}" if hasattr(results, "__len__") else ""
     raise ValueError(
-        f"post_process returned a {type(results).__name__}{size} for {count} inputs; return a list of {count}."
+        f"the model returned a {type(results).__name__}{size} for {count} inputs. Return one result for each from "
+        "post_process; without post_process, read long texts with long_text='truncate'."
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,6 +19,10 @@ from .routing import accepted, route
 __all__ = ["Predicting", "stream"]
 
 DEFAULT_BATCH_SIZE = 32
+_lock = threading.Lock()
+_running: WeakKeyDictionary[Any, tuple[int, tuple[Any, ...]]] = WeakKeyDictionary()
+"""For each model that predicts at the moment: in how many threads, and its modules to put back into training mode."""
+OWN_OPTIONS = ("batch_size", "device", "post_process", "preprocess", "progress")
 
 
 class Predicting(Protocol):
@@ -36,6 +44,7 @@ class Predicting(Protocol):
     @property
     def infer(self) -> Callable[..., Any]: ...
     def is_one_input(self, inputs: Any) -> bool: ...
+    def modules(self) -> Iterator[Any]: ...
     def to(self, device: Any) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
 
@@ -54,7 +63,7 @@ def stream(
         raise OptionError(f"batch_size is {batch_size!r}; it must be a positive integer or 'auto'.")
     limit = None if isinstance(batch_size, str) else batch_size
     run = model.generate if model.is_generative else model.forward
-    routed = route(options, model.preprocess, run, model.post_process)
+    routed = route(options, model.preprocess, run, model.post_process, also_known=OWN_OPTIONS)
     if device is not None:
         model.to(device)
     return _results(model, inputs, limit, preprocess, post_process, routed)
@@ -68,19 +77,34 @@ def _results(
     post_process: bool,
     routed: list[dict[str, Any]],
 ) -> Iterator[Any]:
-    if not preprocess or isinstance(inputs, Tensor):
-        rows = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
-        yield from _window(model, inputs, len(rows), limit, False, post_process, routed)
+    if not preprocess:
+        yield from _window(model, inputs, _count(inputs), limit, False, post_process, routed)
         return
-    size = (limit or DEFAULT_BATCH_SIZE) * model.batches_per_window
+    size = min((limit or DEFAULT_BATCH_SIZE) * model.batches_per_window, sys.maxsize)
     start = 0
-    for window in windows([inputs] if model.is_one_input(inputs) else inputs, size):
+    for window in _windows(model, inputs, size):
         try:
             yield from _window(model, window, len(window), limit, True, post_process, routed)
         except InputError as error:
             error.index = None if error.index is None else error.index + start
             raise
         start += len(window)
+
+
+def _windows(model: Predicting, inputs: Any, size: int) -> Iterator[Any]:
+    if isinstance(inputs, Tensor):  # a batch, whose rows are the inputs
+        return iter(torch.split(inputs, size) if _count(inputs) else ())
+    return windows([inputs] if model.is_one_input(inputs) else inputs, size)
+
+
+def _count(batch: Any) -> int:
+    """How many inputs a batch stands for."""
+    if isinstance(batch, Batch):
+        return len(batch.lengths)
+    rows = next(iter(batch.values()), ()) if isinstance(batch, Mapping) else batch
+    if not hasattr(rows, "__len__") or getattr(rows, "ndim", 1) == 0:
+        raise InputError(f"a batch must have one row for each input; this is a single {type(rows).__name__}.")
+    return len(rows)
 
 
 def _window(
@@ -93,23 +117,37 @@ def _window(
     routed: list[dict[str, Any]],
 ) -> list[Any]:
     """The results of some inputs that are prepared together."""
-    training = model.training
-    try:
-        if training:
+    with _evaluating(model), torch.inference_mode():
+        prepared = model.preprocess(window, **routed[0]) if preprocess else window
+        if not isinstance(prepared, Batch):
+            return _batch(model, prepared, count, post_process, routed)
+        results: list[Any] = [None] * count
+        for indices in plan(prepared.lengths, limit):
+            part = _batch(model, prepared.select(indices), len(indices), post_process, routed)
+            for index, result in zip(indices, part, strict=True):
+                results[index] = result
+        return results
+
+
+@contextmanager
+def _evaluating(model: Predicting) -> Iterator[None]:
+    """Dropout is off while any thread predicts; the last one to finish puts back what was in training mode."""
+    with _lock:
+        count, training = _running.get(model, (0, ()))
+        if model.training:
+            training = tuple(part for part in model.modules() if part.training)
             model.train(False)
-        with torch.inference_mode():
-            prepared = model.preprocess(window, **routed[0]) if preprocess else window
-            if not isinstance(prepared, Batch):
-                return _batch(model, prepared, count, post_process, routed)
-            results: list[Any] = [None] * count
-            for indices in plan(prepared.lengths, limit):
-                part = _batch(model, prepared.select(indices), len(indices), post_process, routed)
-                for index, result in zip(indices, part, strict=True):
-                    results[index] = result
-            return results
+        _running[model] = count + 1, training
+    try:
+        yield
     finally:
-        if training:
-            model.train()
+        with _lock:
+            count, training = _running.pop(model)
+            if count > 1:
+                _running[model] = count - 1, training
+            else:
+                for part in training:
+                    part.training = True
 
 
 def _batch(model: Predicting, batch: Any, count: int, post_process: bool, routed: list[dict[str, Any]]) -> list[Any]:

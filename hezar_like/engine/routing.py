@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..errors import OptionError, did_you_mean
@@ -19,7 +19,9 @@ def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[st
     return {key: value for key, value in values.items() if key in parameters}
 
 
-def route(options: Mapping[str, Any], *functions: Callable[..., Any]) -> list[dict[str, Any]]:
+def route(
+    options: Mapping[str, Any], *functions: Callable[..., Any], also_known: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Gives every option to all functions that have a parameter of that name.
 
     The first parameter of each function is its input and is never an option.
@@ -27,6 +29,7 @@ def route(options: Mapping[str, Any], *functions: Callable[..., Any]) -> list[di
     Args:
         options: By name.
         *functions: The methods, in order.
+        also_known: More names to suggest for one that nobody takes.
 
     Returns:
         For each function its options.
@@ -46,7 +49,7 @@ def route(options: Mapping[str, Any], *functions: Callable[..., Any]) -> list[di
             open_ended.append(own)
     for key in options.keys() - names:
         if not open_ended:
-            raise OptionError(f"predict has no option {key!r}.{did_you_mean(key, names)}")
+            raise OptionError(f"predict has no option {key!r}.{did_you_mean(key, names.union(also_known))}")
         for own in open_ended:
             own[key] = options[key]
     return taken

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ..errors import CheckpointError
 from ..hub import Source
-from .format import Checkpoint, Format, formats_registry, register_format
+from .format import Checkpoint, Content, Format, formats_registry, register_format
 
-__all__ = ["Checkpoint", "Format", "detect", "formats_registry", "register_format"]
+__all__ = ["Checkpoint", "Content", "Format", "detect", "formats_registry", "register_format"]
 
 
 def detect(source: Source, config_filename: str | None = None) -> Format:

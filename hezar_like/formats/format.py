@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ..configs import Config
+from torch import Tensor
+
+from ..configs import Config, ModelConfig
 from ..errors import OptionError
 from ..hub import Source
 from ..keymap import KeyMap
@@ -16,10 +18,9 @@ from ..registry import Registered, Registry, caller_location
 from .weights import Weights
 
 if TYPE_CHECKING:
-    from ..models.model import Model
     from ..preprocessors import PreprocessorsContainer
 
-__all__ = ["Checkpoint", "Format", "Request", "formats_registry", "register_format"]
+__all__ = ["Checkpoint", "Content", "Format", "Request", "formats_registry", "register_format"]
 
 F = TypeVar("F", bound=type["Format"])
 
@@ -62,6 +63,23 @@ class Checkpoint:
     others: list[KeyMap] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Content:
+    """A model, as a format needs it to write it.
+
+    Attributes:
+        config: The model's config.
+        task: Its task; empty when it is a user's own model.
+        tensors: Its weights by native name, shared ones once.
+        preprocessor: Its preprocessors.
+    """
+
+    config: ModelConfig
+    task: str
+    tensors: Mapping[str, Tensor]
+    preprocessor: PreprocessorsContainer
+
+
 class Format(ABC):
     """A dialect.
 
@@ -87,7 +105,7 @@ class Format(ABC):
     def preprocessors(self, source: Source) -> PreprocessorsContainer:
         """Reads the preprocessors; an empty container when there are none."""
 
-    def write(self, model: Model, folder: Path) -> Path:
+    def write(self, content: Content, folder: Path) -> Path:
         """Saves a model in this format.
 
         Raises:

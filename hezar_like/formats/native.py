@@ -18,7 +18,6 @@ from .format import Checkpoint, Format, Request, register_format
 from .weights import Weights, find_weights
 
 if TYPE_CHECKING:
-    from ..models.model import Model
     from ..preprocessors import PreprocessorsContainer
 
 CONFIG = ModelConfig.default_filename
@@ -72,9 +71,6 @@ class Native(Format):
 
     def preprocessors(self, source: Source) -> PreprocessorsContainer:
         return read_preprocessors(source)
-
-    def write(self, model: Model, folder: Path) -> Path:
-        return model.save(folder)
 
 
 def _fields(values: dict[str, Any], path: Path) -> dict[str, Any]:

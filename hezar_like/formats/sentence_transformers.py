@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ from ..text_files import read_json
 from .format import Checkpoint, Request, register_format
 from .transformers import Find, Transformers
 
+logger = logging.getLogger("hezar_like")
 MODULES = "modules.json"
+# By the name in today's files and the one in older files.
 POOLINGS = {
+    "cls": "cls",
+    "mean": "mean",
+    "max": "max",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
@@ -44,10 +51,14 @@ class SentenceTransformers(Transformers):
         extra: dict[str, Any] = {"normalize": "Normalize" in modules}
         if "Pooling" in modules:
             extra["pooling"] = _pooling(source.get(_join(modules["Pooling"], "config.json")))
-        settings = source.find("config_sentence_transformers.json")
-        name = (read_json(settings).get("similarity_fn_name") if settings else None) or "cosine"
+        path = source.find("config_sentence_transformers.json")
+        settings = read_json(path) if path else {}
+        name = settings.get("similarity_fn_name") or "cosine"
         if name not in SIMILARITIES:
-            raise ConfigError(f"{settings}: similarity_fn_name {name!r} is not supported; only cosine and dot are.")
+            raise ConfigError(f"{path}: similarity_fn_name {name!r} is not supported; only cosine and dot are.")
+        prompt = settings.get("default_prompt_name") and settings["prompts"][settings["default_prompt_name"]]
+        if prompt:
+            logger.warning(f"{path}: texts for this model begin with {prompt!r}, which is not added here. Add it yourself.")
         extra["similarity_function"] = SIMILARITIES[name]
         wanted = Request("text_embedding", request.model_filename, request.config_filename)
         return self.open_files(find, str(source), wanted, extra)
@@ -84,10 +95,9 @@ def _modules(source: Source) -> dict[str, str]:
 
 def _pooling(path: Path) -> str:
     values = read_json(path)
-    chosen = [key for key, value in values.items() if key.startswith("pooling_mode_") and value is True]
-    if isinstance(values.get("pooling_mode"), str):
-        chosen = [f"pooling_mode_{values['pooling_mode']}_tokens", f"pooling_mode_{values['pooling_mode']}_token"]
-        chosen = [key for key in chosen if key in POOLINGS]
+    named = values.get("pooling_mode", [])
+    chosen = list(map(str, named if isinstance(named, list) else [named]))
+    chosen += [key for key, value in values.items() if key.startswith("pooling_mode_") and value is True]
     if len(chosen) != 1 or chosen[0] not in POOLINGS:
         raise ConfigError(f"{path}: the pooling {chosen} is not supported; exactly one of {sorted(POOLINGS)} is.")
     return POOLINGS[chosen[0]]

@@ -6,21 +6,18 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import files
 from ..errors import ConfigError, OptionError, did_you_mean
-from ..family import Family
+from ..family import Family, family_of
 from ..hub import Source
 from ..preprocessors import PreprocessorsContainer
 from ..preprocessors.transformers_tokenizer import tokenizer_from_transformers, transformers_tokenizer_files
 from ..registry import Registered, families_registry, models_registry
 from ..text_files import read_json
-from .format import Checkpoint, Format, Request, register_format
+from .format import Checkpoint, Content, Format, Request, register_format
 from .weights import find_weights, save_weights
-
-if TYPE_CHECKING:
-    from ..models.model import Model
 
 logger = logging.getLogger("hezar_like")
 Find = Callable[[str], Path | None]
@@ -43,7 +40,7 @@ ENDINGS = {
 EXPORTED = {task: ending for ending, task in reversed(ENDINGS.items())} | {"text_embedding": "Model"}
 # Settings of transformers that say nothing about what a model computes, or that another field here says.
 IRRELEVANT = frozenset({
-    "_name_or_path", "architectures", "auto_map", "attn_implementation", "_attn_implementation", "bad_words_ids",
+    "_commit_hash", "_name_or_path", "architectures", "bad_words_ids",
     "begin_suppress_tokens", "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id",
     "directionality", "diversity_penalty", "do_sample", "dtype", "early_stopping", "encoder_no_repeat_ngram_size",
     "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
@@ -57,8 +54,8 @@ IRRELEVANT = frozenset({
     "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "bos_token_id",
     "eos_token_id", "id2label", "num_labels", "add_cross_attention",
 })  # fmt: skip
-# Settings that would change what is computed in a way no family here knows, and the only value that is right.
-REFUSED = {"is_decoder": False, "output_past": None}
+# Settings that would change what is computed, or name code.
+REFUSED = frozenset({"attn_implementation", "auto_map", "is_decoder"})
 
 
 @register_format("transformers", "config.json + model.safetensors, as transformers writes it")
@@ -122,21 +119,20 @@ class Transformers(Format):
             tokenizer.config.update(max_length=max_length)
         return PreprocessorsContainer({tokenizer.config.name: tokenizer})
 
-    def write(self, model: Model, folder: Path) -> Path:
-        from ..loading import unique_tensors
-        from ..tasks.task import Task
-
-        if not isinstance(model, Task) or model.task not in EXPORTED or not model.family.title:
-            raise OptionError(f"transformers has no model for {model.config.name!r}. Use save() for our own layout.")
-        keymap, ending = model.family.keymap(model.task), EXPORTED[model.task]
-        tensors = dict(keymap.to_foreign(unique_tensors(model).items(), bare=ending == "Model"))
+    def write(self, content: Content, folder: Path) -> Path:
+        config = content.config
+        family = family_of(config) if config.family else None
+        ending = EXPORTED.get(content.task)
+        if family is None or ending is None or not family.title or not family.heads[content.task].published(config):
+            raise OptionError(f"transformers has no model for {config.name!r}. Use save() for our own layout.")
+        keymap = family.keymap(content.task)
         with files.stage(folder) as staged:
-            save_weights(tensors, staged)
-            if model.preprocessor.tokenizer is not None:
-                for name, content in transformers_tokenizer_files(model.preprocessor.tokenizer).items():
-                    staged(name).write_bytes(content)
-            config = json.dumps(_config_json(model, model.family.title + ending), indent=2, ensure_ascii=False)
-            staged(CONFIG).write_text(config + "\n", encoding="utf-8")
+            save_weights(dict(keymap.to_foreign(content.tensors.items(), bare=ending == "Model")), staged)
+            if content.preprocessor.tokenizer is not None:
+                for name, data in transformers_tokenizer_files(content.preprocessor.tokenizer).items():
+                    staged(name).write_bytes(data)
+            settings = _settings(content, family, family.title + ending)
+            staged(CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return folder
 
 
@@ -164,11 +160,11 @@ def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_la
     """What of config.json is a field of the model's config; the rest must be known to be irrelevant."""
     config_class = entry.config_class
     known = {*config_class.fields(), *config_class.aliases}
-    for key, right in REFUSED.items():
-        if key == "is_decoder" and values.get(key, right) != right:
-            raise ConfigError(f"{path}: {key}={values[key]!r} is not supported. Only {key}={right!r} is.")
+    for key, value in values.items():
+        if value and (key in REFUSED or (key.startswith("_") and key not in IRRELEVANT)):
+            raise ConfigError(f"{path}: {key!r} is not supported: it asks for another model or for code of its own.")
     labels = {"id2label", "num_labels", "problem_type"}
-    unknown = [key for key in values if key not in known | IRRELEVANT | {"is_decoder"}]
+    unknown = [key for key in values if key not in known | IRRELEVANT | REFUSED]
     if unknown:
         logger.warning(f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}")
     fields = {key: values[key] for key in values if key in known and (with_labels or key not in labels)}
@@ -177,16 +173,15 @@ def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_la
     return fields
 
 
-def _config_json(model: Any, architecture: str) -> dict[str, Any]:
+def _settings(content: Content, family: Family, architecture: str) -> dict[str, Any]:
     """The model's config in transformers' words."""
-    published = {field: alias for alias, field in model.config.aliases.items()}
-    task_fields = set(model.config.fields()) - set(model.family.config_class.fields())
-    result: dict[str, Any] = {"architectures": [architecture], "model_type": model.family.model_types[0]}
-    for name in model.config.fields():
-        if name not in task_fields and name not in ("dense_token_head",):
-            result[published.get(name, name)] = getattr(model.config, name)
-    if "id2label" in task_fields:
-        result |= {"id2label": dict(model.config.id2label), "label2id": model.config.label2id}
-    if model.config.get("problem_type"):
-        result["problem_type"] = model.config.problem_type
-    return result | {"dtype": str(model.dtype).removeprefix("torch.")}
+    config = content.config
+    published = {field: alias for alias, field in config.aliases.items()}
+    result: dict[str, Any] = {"architectures": [architecture], "model_type": family.model_types[0]}
+    result |= {published.get(name, name): config[name] for name in family.config_class.fields()}
+    if labels := config.get("id2label"):
+        result |= {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    if config.get("problem_type"):
+        result["problem_type"] = config["problem_type"]
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in content.tensors.values()}
+    return result | ({"dtype": kinds.pop()} if len(kinds) == 1 else {})

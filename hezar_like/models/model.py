@@ -18,8 +18,9 @@ from ..engine import prediction
 from ..engine.progress import with_progress
 from ..engine.routing import accepted
 from ..errors import OptionError
+from ..formats import Content, Format, formats_registry
 from ..formats.weights import save_weights, stale_weights
-from .summary import describe, tabulate
+from . import summary
 
 if TYPE_CHECKING:
     from ..preprocessors import Preprocessor, PreprocessorsContainer
@@ -307,7 +308,7 @@ class Model(nn.Module):
                 revision=revision,
                 create_pr=create_pr,
                 delete=lambda existing: stale_weights(filename or self.model_filename, list(found), existing),
-                card=model_card.write(self, repo_id),
+                card=model_card.write(repo_id, self.config.name, getattr(self, "task", ""), self.num_parameters),
             )
 
     def export(self, format: str, path: str | os.PathLike[str]) -> Path:
@@ -323,10 +324,9 @@ class Model(nn.Module):
         Raises:
             OptionError: When there is no such format, or it cannot hold this model.
         """
-        from ..formats import Format, formats_registry
-
         form: Format = formats_registry[format].module_class()
-        return form.write(self, Path(path))
+        content = Content(self.config, getattr(self, "task", ""), loading.unique_tensors(self), self.preprocessor)
+        return form.write(content, Path(path))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads what fits by name and shape, and warns of the rest: so a backbone starts a model for fine-tuning.
@@ -377,7 +377,17 @@ class Model(nn.Module):
 
     def summary(self) -> str:
         """A table of the model's parts with their parameters, for printing."""
-        return tabulate(self)
+        return f"{self!r}\n\n{summary.tabulate(self)}"
 
     def __repr__(self) -> str:
-        return describe(self)
+        labels, megabytes = self.config.get("id2label"), self.num_parameters * self.dtype.itemsize / 1e6
+        facts = {
+            "task": getattr(self, "task", "") or "-",
+            "parameters": f"{summary.count(self.num_parameters)} ({megabytes:,.1f} MB)",
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "labels": summary.shorten(labels.values()) if labels else "-",
+            "preprocessors": ", ".join(self.preprocessor) or "-",
+            "source": str(self.source) if self.source else "built, not loaded",
+        }
+        return summary.describe(f"{type(self).__name__}({self.config.name!r})", facts)

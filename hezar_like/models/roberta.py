@@ -65,6 +65,7 @@ NO_POOLER = {"roberta.pooler.dense": None}
             lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.head_dropout, dense=c.dense_token_head),
             NO_POOLER | {"classifier": "head.out", "classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
             infer=lambda keys: {"dense_token_head": "classifier.dense.weight" in keys},
+            published=lambda c: not c.dense_token_head,
         ),
         "mask_filling": mask_filling_head(
             NO_POOLER

@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from .model import Model
-
-__all__ = ["count", "describe", "tabulate"]
+__all__ = ["count", "describe", "shorten", "tabulate"]
 
 
-def describe(model: Model) -> str:
-    """A few lines: name, task, size, type, device, preprocessors, source."""
-    lines = [f"{type(model).__name__}({model.config.name!r})"]
-    lines += [f"  {key + ':':<15}{value}" for key, value in facts(model).items()]
-    return "\n".join(lines)
+def describe(title: str, facts: Mapping[str, str]) -> str:
+    """A title and a line for each fact."""
+    return "\n".join([title, *(f"  {key + ':':<15}{value}" for key, value in facts.items())])
 
 
-def facts(model: Model) -> dict[str, str]:
-    """The lines of `describe`."""
-    labels = model.config.get("id2label")
-    return {
-        "task": getattr(model, "task", "") or "-",
-        "parameters": f"{count(model.num_parameters)} ({model.num_parameters * model.dtype.itemsize / 1e6:,.1f} MB)",
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
-        "labels": _shorten([repr(label) for label in labels.values()]) if labels else "-",
-        "preprocessors": ", ".join(model.preprocessor) or "-",
-        "source": str(model.source) if model.source else "built, not loaded",
-    }
-
-
-def tabulate(model: Model, depth: int = 3, rows: int = 20) -> str:
-    """`describe`, and a table of the modules with their parameters.
+def tabulate(module: nn.Module, depth: int = 3, rows: int = 20) -> str:
+    """A table of the modules with their parameters.
 
     Args:
-        model: The model.
+        module: Whose parts are listed.
         depth: How deep into the modules to go.
         rows: The most modules to list.
     """
-    table = [
-        (name, type(part).__name__, sum(p.numel() for p in part.parameters())) for name, part in _parts(model, depth)
-    ]
-    hidden = len(table) - rows
-    table = table[:rows]
+    parts = _parts(module, depth)
+    table = [(name, type(part).__name__, sum(p.numel() for p in part.parameters())) for name, part in parts[:rows]]
     name_width = max([len(row[0]) for row in table], default=0) + 2
     kind_width = max([len(row[1]) for row in table], default=0) + 2
-    lines = [describe(model), ""]
-    lines += [f"  {name:<{name_width}}{kind:<{kind_width}}{count(size):>8}" for name, kind, size in table]
-    if hidden > 0:
-        lines.append(f"  ... and {hidden} more modules")
+    lines = [f"  {name:<{name_width}}{kind:<{kind_width}}{count(size):>8}" for name, kind, size in table]
+    if len(parts) > rows:
+        lines.append(f"  ... and {len(parts) - rows} more modules")
     return "\n".join(lines)
 
 
@@ -61,6 +38,12 @@ def count(number: int) -> str:
         if number >= factor:
             return f"{number / factor:.1f}{letter}"
     return str(number)
+
+
+def shorten(names: Collection[str], limit: int = 70) -> str:
+    """Names with repr, as they may come from files; cut, with their number, when they are many."""
+    text = ", ".join(map(repr, names))
+    return text if len(text) <= limit else f"{text[: limit - 10]}... ({len(names)})"
 
 
 def _parts(module: nn.Module, depth: int, prefix: str = "") -> list[tuple[str, nn.Module]]:
@@ -73,8 +56,3 @@ def _parts(module: nn.Module, depth: int, prefix: str = "") -> list[tuple[str, n
             if depth > 1:
                 found += _parts(part, depth - 1, f"{prefix}{name}.")
     return found
-
-
-def _shorten(names: list[str], limit: int = 70) -> str:
-    text = ", ".join(names)
-    return text if len(text) <= limit else f"{text[: limit - 10]}... ({len(names)})"

@@ -67,14 +67,14 @@ def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
 
     entry = preprocessors_registry[_kind(backend)]
     length = settings.get("model_max_length")
-    config = entry.config_class.from_dict({
+    values: dict[str, Any] = {
         **{f"{role}_token": tokens[role].content if role in tokens else None for role in ROLES},
         "additional_special_tokens": list(dict.fromkeys(token.content for token in additional)) or None,
         "max_length": int(length) if isinstance(length, int | float) and 0 < length <= NO_LIMIT else None,
         "vocab_size": max(backend.get_vocab_size(), 1),
         **{key: settings[key] for key in ("padding_side", "truncation_side") if key in settings},
-    })  # fmt: skip
-    tokenizer: Tokenizer = entry.module_class(config, backend=backend)
+    }  # fmt: skip
+    tokenizer: Tokenizer = entry.module_class(entry.config_class.from_dict(values), backend=backend)
     return tokenizer
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..configs import ModelConfig
 from ..outputs import BackboneOutput
 from .task import register_task
-from .text import TextBatch, TextTask
+from .text import TextBatch, TextTask, own_batch
 
 
 class HiddenStates(TypedDict):
@@ -42,7 +42,7 @@ class TextBackbone(TextTask):
 
     def post_process(self, outputs: BackboneOutput, batch: TextBatch) -> list[HiddenStates]:  # type: ignore[override]
         """One record per input, without padding."""
-        return [self._record(outputs, row, length) for row, (length,) in enumerate(batch.lengths)]
+        return [self._record(outputs, row, length) for row, (length,) in enumerate(own_batch(batch).lengths)]
 
     @staticmethod
     def _record(outputs: BackboneOutput, row: int, length: int) -> HiddenStates:

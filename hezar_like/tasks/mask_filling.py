@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..configs import ModelConfig
-from ..errors import InputError, OptionError
+from ..errors import InputError, OptionError, PreprocessorError
 from ..outputs import ClassifierOutput
 from .scoring import ScoringTask
 from .task import register_task
-from .text import TextBatch, TextInput, content_places
+from .text import TextBatch, TextInput, content_places, own_batch
 
 IGNORED = -100
 
@@ -77,7 +77,7 @@ class MaskFilling(ScoringTask):
         scored = batch["token_ids"] == self._mask_id()
         index = {(row, column): i for i, (row, column) in enumerate(scored.nonzero().tolist())}
         results = []
-        for item, rows in zip(batch.inputs, batch.rows, strict=True):
+        for item, rows in zip(own_batch(batch).inputs, batch.rows, strict=True):
             masks = []
             for window, column in content_places(item):
                 number = index.get((rows.start + window, column))
@@ -97,7 +97,9 @@ class MaskFilling(ScoringTask):
     def _mask_id(self) -> int:
         mask = self._tokenizer().mask_token_id
         if mask is None:
-            raise InputError("the tokenizer has no mask token, so there is nothing to fill. Use another tokenizer.")
+            raise PreprocessorError(
+                "the tokenizer has no mask token, so there is nothing to fill. Use a tokenizer with a mask_token."
+            )
         return int(mask)
 
     def _proposals(self, item: TextInput, masks: list[tuple[list[float], list[int]]]) -> list[list[FilledMask]]:

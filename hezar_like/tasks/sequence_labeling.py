@@ -11,16 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import OptionError
+from ..errors import InputError, OptionError
 from ..outputs import ClassifierOutput
 from .labels import LabelsConfig
 from .scoring import ScoringTask
 from .task import register_task
-from .text import TextBatch, TextInput, content_places
+from .text import TextBatch, TextInput, content_places, own_batch
 
 Aggregate = Literal["word", "entity"]
 IGNORED = -100
-_SCHEME = re.compile(r"([BIESLU])[-_](.+)")
+UNREAD = "O"
+"""Label of a given word of which the model read no token."""
+_SCHEME = re.compile(r"([BIMESLUW])[-_](.+)")
 
 
 class TokenLabel(TypedDict):
@@ -45,7 +47,8 @@ class TokenLabel(TypedDict):
 class _Span:
     start: int
     end: int
-    probabilities: Tensor
+    probabilities: Tensor | None
+    """None for a given word without tokens."""
 
 
 @dataclass(kw_only=True)
@@ -85,6 +88,10 @@ class SequenceLabeling(ScoringTask):
         """
         return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
 
+    def check_input(self, item: TextInput, index: int) -> None:
+        if isinstance(item.text, tuple):
+            raise InputError("is a pair of texts. Give one text, or the list of its words.", index)
+
     def post_process(  # type: ignore[override]
         self,
         outputs: ClassifierOutput,
@@ -112,7 +119,7 @@ class SequenceLabeling(ScoringTask):
             raise OptionError(f"aggregate is {aggregate!r}; it must be None, 'word' or 'entity'.")
         probabilities = outputs.logits.float().softmax(-1).cpu()
         results = []
-        for item, rows in zip(batch.inputs, batch.rows, strict=True):
+        for item, rows in zip(own_batch(batch).inputs, batch.rows, strict=True):
             places = content_places(item)
             own = probabilities[rows]
             scores = torch.stack([own[place] for place in places]) if places else own.new_zeros(0, own.size(-1))
@@ -151,9 +158,8 @@ class SequenceLabeling(ScoringTask):
             groups.setdefault(encoded.word_ids[column], []).append(token)
         if item.words is not None:
             starts = _word_starts(item.words)
-            silent = torch.zeros(self.config.num_labels or 0)
             return [
-                _Span(start, start + len(word), scores[groups[i]].mean(0) if i in groups else silent)
+                _Span(start, start + len(word), scores[groups[i]].mean(0) if i in groups else None)
                 for i, (start, word) in enumerate(zip(starts, item.words, strict=True))
             ]
         spans = _offsets(item)
@@ -162,8 +168,10 @@ class SequenceLabeling(ScoringTask):
     def _describe(self, item: TextInput, words: Sequence[_Span]) -> list[TokenLabel]:
         records = []
         for word in words:
-            score, label = word.probabilities.max(-1)
-            records.append(_record(item, word.start, word.end, self._name(int(label)), float(score)))
+            label, score = UNREAD, 0.0
+            if word.probabilities is not None:
+                label, score = self._name(int(word.probabilities.argmax())), float(word.probabilities.max())
+            records.append(_record(item, word.start, word.end, label, score))
         return records
 
     def _entities(self, item: TextInput, words: Sequence[_Span]) -> list[TokenLabel]:
@@ -176,11 +184,11 @@ class SequenceLabeling(ScoringTask):
             if kind == "O":
                 open_kind = None
                 continue
-            if kind == open_kind and position in "IEL":
+            if kind == open_kind and position in "IMEL":
                 entities[-1][1].append(word)
             else:
                 entities.append((kind, [word]))
-            open_kind = None if position in "ESLU" else kind
+            open_kind = None if position in "ESLUW" else kind
         return [
             _record(
                 item, parts[0]["start"] or 0, parts[-1]["end"] or 0, kind,

@@ -82,6 +82,20 @@ class TextBatch(Batch):
         return len(self.tensors)
 
 
+def own_batch(batch: Any) -> TextBatch:
+    """The batch, when `preprocess` made it, so that results can be told by text.
+
+    Raises:
+        OptionError: When it is something else.
+    """
+    if not isinstance(batch, TextBatch):
+        raise OptionError(
+            f"with preprocess=False, predict takes what preprocess() returned, and this is a {type(batch).__name__}. "
+            "Give the texts, or post_process=False for what forward returns."
+        )
+    return batch
+
+
 def content_places(item: TextInput) -> list[tuple[int, int]]:
     """For each content token of an input, the window and column that see most of what surrounds it.
 
@@ -240,7 +254,13 @@ class TextTask(Task):
                 return normalizer(text)[0]
             return type(text)(map(normalize, text)) if isinstance(text, list | tuple) else text
 
-        return [normalize(text) for text in texts]
+        results = []
+        for index, text in enumerate(texts):
+            try:
+                results.append(normalize(text))
+            except InputError as error:
+                raise InputError(str(error.args[0]), index) from None
+        return results
 
     def _encode(self, tokenizer: Tokenizer, texts: list[Any]) -> list[Encoded]:
         split = [i for i, text in enumerate(texts) if isinstance(text, list)]
@@ -248,7 +268,8 @@ class TextTask(Task):
             return tokenizer.encode_texts(texts)
         if len(split) == len(texts):
             return tokenizer.encode_texts(texts, is_split_into_words=True)
-        raise InputError("some inputs are texts and some are lists of words. Give one kind in a call.")
+        odd = next(i for i, text in enumerate(texts) if isinstance(text, list) != isinstance(texts[0], list))
+        raise InputError("is not of the kind of item 0. Give texts, or lists of words, in one call.", odd)
 
     def _shorten(
         self, row: Encoded, index: int, mode: LongText, limit: int, overlap: int | None

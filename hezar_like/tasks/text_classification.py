@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -14,7 +15,7 @@ from ..outputs import ClassifierOutput
 from .labels import LabelsConfig
 from .scoring import ScoringTask
 from .task import register_task
-from .text import TextBatch
+from .text import TextBatch, own_batch
 
 Scores = Literal["softmax", "sigmoid", "none"]
 
@@ -101,8 +102,10 @@ class TextClassification(ScoringTask):
             raise OptionError(f"top_k is {top_k!r}; it must be a positive integer, or None for all labels.")
         if threshold is None:
             threshold = 0.5 if several else float("-inf")
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold):
+            raise OptionError(f"threshold is {threshold!r}; it must be a number.")
         values = self._scores(outputs.logits.float(), scores)
-        means = torch.stack([values[rows].mean(0) for rows in batch.rows])
+        means = torch.stack([values[rows].mean(0) for rows in own_batch(batch).rows])
         best, indices = means.sort(-1, descending=True)
         names = self.config.id2label
         assert names is not None

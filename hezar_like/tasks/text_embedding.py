@@ -13,7 +13,7 @@ from torch import Tensor
 from ..configs import ModelConfig
 from ..outputs import BackboneOutput, EmbeddingOutput
 from .task import register_task
-from .text import TextBatch, TextTask
+from .text import TextBatch, TextTask, own_batch
 
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len"]
 
@@ -55,7 +55,7 @@ class TextEmbedding(TextTask):
         """One vector per input."""
         vectors = outputs.embeddings.float().cpu()
         results: list[Embedding] = []
-        for rows, lengths in zip(batch.rows, batch.lengths, strict=True):
+        for rows, lengths in zip(own_batch(batch).rows, batch.lengths, strict=True):
             weights = torch.tensor(lengths, dtype=torch.float32)
             vector = (vectors[rows] * (weights / weights.sum())[:, None]).sum(0)
             results.append({"embedding": F.normalize(vector, dim=-1) if self.config.normalize else vector})

