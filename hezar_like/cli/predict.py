@@ -42,7 +42,11 @@ def add(commands: Commands[Parser]) -> None:
         help="jsonl: a line is a JSON string or an object with text and maybe text_pair, whose other keys are repeated "
         "in the output. txt: a line is a text. Default: by the file's name; txt for standard input",
     )
-    parser.add_argument("--output", metavar="FILE", help="write JSON lines to this file, which appears when complete")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write JSON lines to this file, which appears when complete; - for standard output",
+    )
     parser.add_argument("--device", help="where to run, such as cpu or cuda:0; default: the accelerator if any")
     parser.add_argument("--dtype", help="type of the weights, such as bfloat16; default: the files'")
     parser.add_argument(
@@ -62,17 +66,18 @@ def add(commands: Commands[Parser]) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predicts. What is wrong with the arguments or the files is told before the model is loaded."""
     options = _options(args.set)
-    if args.output is not None and args.input is not None and same_file(args.input, args.output):
+    output = None if args.output == "-" else args.output
+    if output is not None and args.input is not None and same_file(args.input, output):
         raise UsageError(f"--output is the same file as --input, {args.output!r}. Give another name")
     with (
         open_records(args.texts, args.input, args.input_format) as records,
-        open_results(args.output) as write,
+        open_results(output) as write,
     ):
         from ..engine.progress import with_progress
 
         model = _load(args, options)
         results = _predict(model, records, options | {"batch_size": args.batch_size})
-        on_screen = args.output is None and sys.stdout.isatty()
+        on_screen = output is None and sys.stdout.isatty()
         for record, result in with_progress(results, args.texts or None, False if on_screen else "auto"):
             write(record, result)
 

@@ -133,7 +133,7 @@ def _parse(line: str, where: str) -> Record:
     if isinstance(value, str):
         value = {"text": value}
     if not isinstance(value, dict):
-        raise InputError(f'{where}: is a {type(value).__name__}. Each line must be a string or an object with "text".')
+        raise InputError(f'{where}: is {type(value).__name__}. Each line must be a string or an object with "text".')
     if "text" not in value:
         raise InputError(f'{where}: has no key "text".{suggestion("text", value)}')
     if RESULT in value:
@@ -150,7 +150,7 @@ def _checked(fields: dict[str, Any], where: str) -> Record:
             continue
         for part in parts:
             if not isinstance(part, str):
-                raise InputError(f'{where}: "{name}" holds a {type(part).__name__}. It must be a string.')
+                raise InputError(f'{where}: "{name}" holds {type(part).__name__}. It must be a string.')
             try:
                 part.encode()
             except UnicodeEncodeError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,20 @@ def open_results(path: str | None) -> Iterator[Write]:
     from .. import files
 
     target = Path(path).expanduser().resolve()  # a link stays, and what it leads to is replaced
-    if target.exists() and not target.is_file():
-        raise UsageError(f"--output {path!r} is not a regular file. Give another name, or leave it out")
+    if target.exists() and (not target.is_file() or _is_standard_output(target)):
+        raise UsageError(f"--output {path!r} is not a regular file of its own. Give another name, or leave it out")
     with (
         files.stage(target.parent) as staged,
         staged(target.name).open("w", encoding="utf-8", newline="\n") as file,
     ):
         yield lambda record, result: print(_json_line(record, result), file=file)
+
+
+def _is_standard_output(target: Path) -> bool:
+    """Whether a file is where standard output goes, as /dev/stdout is; to replace it would cut that off."""
+    with suppress(OSError, ValueError):
+        return os.path.samestat(os.fstat(sys.stdout.fileno()), target.stat())
+    return False
 
 
 def _json_line(record: Record, result: Any) -> str:

@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
     """
     if name in _HERE:
         return getattr(import_module(_HERE[name], __name__), name)
-    if not name.startswith("_"):
+    if name[:1].isupper():
         from ..registry import models_registry
 
         wanted = name.lower().removesuffix("config")

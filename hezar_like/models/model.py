@@ -20,7 +20,7 @@ from ..engine.routing import accepted
 from ..errors import OptionError
 from ..formats import Content, Format, formats_registry
 from ..formats.weights import save_weights, stale_weights
-from . import summary
+from .summary import count, describe, shorten, tabulate
 
 if TYPE_CHECKING:
     from ..preprocessors import Preprocessor, PreprocessorsContainer
@@ -377,17 +377,17 @@ class Model(nn.Module):
 
     def summary(self) -> str:
         """A table of the model's parts with their parameters, for printing."""
-        return f"{self!r}\n\n{summary.tabulate(self)}"
+        return f"{self!r}\n\n{tabulate(self)}"
 
     def __repr__(self) -> str:
         labels, megabytes = self.config.get("id2label"), self.num_parameters * self.dtype.itemsize / 1e6
         facts = {
             "task": getattr(self, "task", "") or "-",
-            "parameters": f"{summary.count(self.num_parameters)} ({megabytes:,.1f} MB)",
+            "parameters": f"{count(self.num_parameters)} ({megabytes:,.1f} MB)",
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
-            "labels": summary.shorten(labels.values()) if labels else "-",
+            "labels": shorten(labels.values()) if labels else "-",
             "preprocessors": ", ".join(self.preprocessor) or "-",
             "source": str(self.source) if self.source else "built, not loaded",
         }
-        return summary.describe(f"{type(self).__name__}({self.config.name!r})", facts)
+        return describe(f"{type(self).__name__}({self.config.name!r})", facts)
