@@ -13,8 +13,10 @@ __all__ = ["Batch", "plan", "windows"]
 
 T = TypeVar("T")
 
-# Padded tokens in one batch when the user names no batch size: enough to fill matrix units, few enough for caches.
-TOKENS_PER_BATCH = 4096
+# Padded tokens in one batch when the user names no batch size. On a CPU, few: larger batches gain nothing there and
+# hold more padding. On an accelerator, enough to keep it busy.
+TOKENS_PER_BATCH_ON_CPU = 512
+TOKENS_PER_BATCH = 16384
 
 
 class Batch(Mapping[str, Tensor], ABC):
@@ -33,23 +35,25 @@ class Batch(Mapping[str, Tensor], ABC):
         """The batch of some of its inputs, in the given order."""
 
 
-def plan(lengths: Sequence[Sequence[int]], batch_size: int | None) -> list[list[int]]:
+def plan(lengths: Sequence[Sequence[int]], batch_size: int | None, *, on_cpu: bool = True) -> list[list[int]]:
     """Groups inputs of similar length.
 
     Args:
         lengths: For each input, the lengths of its rows.
         batch_size: The most rows in a batch; None: as many as fit a budget of padded tokens.
+        on_cpu: Which budget.
 
     Returns:
         For each batch the indices of its inputs. An input's rows stay together.
     """
+    budget = TOKENS_PER_BATCH_ON_CPU if on_cpu else TOKENS_PER_BATCH
     order = sorted(range(len(lengths)), key=lambda i: max(lengths[i], default=0), reverse=True)
     batches: list[list[int]] = []
     rows = longest = 0
     for i in order:
         if batches and batches[-1]:
             more = rows + len(lengths[i])
-            full = more > batch_size if batch_size is not None else more * longest > TOKENS_PER_BATCH
+            full = more > batch_size if batch_size is not None else more * longest > budget
             if not full:
                 batches[-1].append(i)
                 rows = more

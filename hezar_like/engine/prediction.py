@@ -122,7 +122,7 @@ def _window(
         if not isinstance(prepared, Batch):
             return _batch(model, prepared, count, post_process, routed)
         results: list[Any] = [None] * count
-        for indices in plan(prepared.lengths, limit):
+        for indices in plan(prepared.lengths, limit, on_cpu=model.device.type == "cpu"):
             part = _batch(model, prepared.select(indices), len(indices), post_process, routed)
             for index, result in zip(indices, part, strict=True):
                 results[index] = result

@@ -160,6 +160,14 @@ def test_a_pipe_in_any_locale(classifier: str) -> None:
     assert json_lines(result.stdout)[0]["text"] == "هزار 🙂"
 
 
+def test_the_file_that_standard_output_goes_to_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "hezar_like", "predict", "no/model", "a", "--output", str(target)]
+    with target.open("w") as file:
+        result = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, "of its own" in result.stderr) == (2, True)
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = [sys.executable, "-m", "hezar_like", "list"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
