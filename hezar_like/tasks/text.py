@@ -207,12 +207,13 @@ class TextTask(Task):
         tokenizer, size = preprocessor.tokenizer, self.config.get("vocab_size")
         if tokenizer is None or size is None or len(tokenizer) == 0:
             return
-        if tokenizer.max_token_id >= size:
+        last = tokenizer.max_token_id  # counted anew at each call
+        if last >= size:
             raise TokenizerError(
-                f"the tokenizer has token ids up to {tokenizer.max_token_id}, but the model has vocab_size={size}. "
+                f"the tokenizer has token ids up to {last}, but the model has vocab_size={size}. "
                 "Use the tokenizer the model was trained with, or build the model with a larger vocab_size."
             )
-        if tokenizer.max_token_id < size // 2:
+        if last < size // 2:
             raise TokenizerError(
                 f"the tokenizer has only {len(tokenizer)} tokens, but the model has vocab_size={size}: it is another "
                 "model's. Use the model's own tokenizer, or build the model with a smaller vocab_size."
