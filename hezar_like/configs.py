@@ -209,8 +209,13 @@ class Config(metaclass=_ConfigType):
 
     @classmethod
     def _class_of(cls, values: Mapping[str, Any]) -> type[Self]:
-        name = values.get("name")
-        registry = REGISTRIES.get(str(values.get("config_type", cls.config_type)).lower())
+        name, kind_of_config = values.get("name"), str(values.get("config_type", cls.config_type)).lower()
+        if kind_of_config != cls.config_type and cls.config_type != Config.config_type:
+            raise ConfigError(
+                f"config_type is {kind_of_config[:100]!r}, but a {cls.__name__} is of type {cls.config_type!r}. "
+                "Correct it, or read the file with another class."
+            )
+        registry = REGISTRIES.get(kind_of_config)
         if registry is None or not name or name == cls.name:
             return cls
         kind = registry[name].config_class

@@ -23,17 +23,18 @@ class Head:
     """How a family serves one task.
 
     Attributes:
-        build: Makes the head from the model's config; None for a task that needs none.
+        build: Makes the head from the model's config; None where the task needs none.
         keys: Foreign names of the head's weights, as transformers publishes them, to native names.
         tied: Native names of the head's weights that are another weight of the model, and which one.
-        infer: Config values that only the names of a checkpoint's weights tell.
+        infer: Config values that only the names of a checkpoint's weights tell; its second argument is whether the
+            checkpoint is of this task.
         published: Whether transformers has a model with this head.
     """
 
-    build: Callable[[Any], nn.Module] | None = None
+    build: Callable[[Any], nn.Module | None] = lambda config: None
     keys: Table = field(default_factory=dict)
     tied: Callable[[Any], Mapping[str, str]] = lambda config: {}
-    infer: Callable[[Collection[str]], Mapping[str, Any]] = lambda keys: {}
+    infer: Callable[[Collection[str], bool], Mapping[str, Any]] = lambda keys, own_task: {}
     published: Callable[[Any], bool] = lambda config: True
 
 

@@ -18,7 +18,7 @@ from .formats import Checkpoint, detect
 from .formats.format import Request
 from .hub import Source
 
-__all__ = ["default_device", "fitting_tensors", "load_model", "unique_tensors"]
+__all__ = ["fitting_tensors", "load_model", "unique_tensors"]
 
 logger = logging.getLogger("hezar_like")
 M = TypeVar("M", bound=nn.Module)
@@ -64,11 +64,6 @@ def load_model(
         model.preprocessor = form.preprocessors(source)
     result: M = model
     return result
-
-
-def default_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -182,10 +177,8 @@ def _new_head(model: Any, match: _Match, *, may_lack_head: bool) -> dict[str, Te
         return {}
     if any(not name.startswith("head.") for name in missing):
         return {}
-    build = model.family.heads[model.task].build
-    assert build is not None
     with torch.device("meta"):
-        head = build(model.config)
+        head = model.family.heads[model.task].build(model.config)
     head.to_empty(device="cpu")
     model.family.initialize(head, model.config)
     return {f"head.{name}": tensor for name, tensor in head.state_dict().items() if f"head.{name}" in missing}

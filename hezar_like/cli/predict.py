@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, OptionError
+from ..errors import InputError
 from .parser import UsageError, add_source
 from .records import Record, open_records, same_file
 from .results import open_results
@@ -103,8 +103,6 @@ def _predict(model: Model, records: Iterator[Record], options: dict[str, Any]) -
 
 
 def _load(args: argparse.Namespace, options: dict[str, Any]) -> Model:
-    import torch
-
     from ..models.model import Model
 
     own = inspect.signature(Model.stream).parameters
@@ -113,12 +111,6 @@ def _load(args: argparse.Namespace, options: dict[str, Any]) -> Model:
             flag = f"--{key.replace('_', '-')}"
             hint = f"Use {flag}" if hasattr(args, key) else "The command decides it"
             raise UsageError(f"--set cannot set {key!r}. {hint}")
-    if args.device is not None:
-        try:
-            torch.empty(0, device=args.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).partition("\n")[0].partition(". ")[0]
-            raise OptionError(f"the device {args.device!r} cannot be used here: {reason}.") from None
     return Model.load(args.source, task=args.task, revision=args.revision, device=args.device, dtype=args.dtype)
 
 

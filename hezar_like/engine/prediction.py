@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError, NonFiniteOutput, OptionError
 from .batches import Batch, plan, unbatch, windows
+from .devices import usable_device
 from .routing import accepted, route
 
 __all__ = ["Predicting", "stream"]
@@ -65,7 +66,7 @@ def stream(
     run = model.generate if model.is_generative else model.forward
     routed = route(options, model.preprocess, run, model.post_process, also_known=OWN_OPTIONS)
     if device is not None:
-        model.to(device)
+        model.to(usable_device(device))
     return _results(model, inputs, limit, preprocess, post_process, routed)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs import ModelConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, RegistryError
 from ..hub import Source
 from ..preprocessors.preprocessor import read_preprocessors
 from ..registry import families_registry, models_registry
@@ -43,6 +43,8 @@ class Native(Format):
         name = values.get("name")
         if not isinstance(name, str) or not name:
             raise ConfigError(f"{path}: has no `name` that says which model it is. Add the registry name.")
+        if name not in models_registry:
+            raise RegistryError(f"{path}: {models_registry.unknown(name)}")
         own = models_registry[name]
         weights = find_weights(
             source.find, [request.model_filename] if request.model_filename else WEIGHTS, str(source)
@@ -60,12 +62,16 @@ class Native(Format):
                 key: value for key, value in fields.items() if key in families_registry[family].config_class.fields()
             }
         record = families_registry[family].module_class
-        if not any(key.startswith(("backbone.", "head.")) for key in weights):
+        hezar = not any(key.startswith(("backbone.", "head.")) for key in weights)
+        if hezar:
             checkpoint.weights = _unwrapped(weights, name, record.prefix)
+        elif not checkpoint.own_task:
+            # Two heads may use one name for different layers; their published names tell them apart.
+            checkpoint.weights = weights.renamed(record.keymap(own_task).foreign)
+        if hezar or not checkpoint.own_task:
             checkpoint.keymap = record.keymap(task)
+            fields |= record.heads[task].infer(set(checkpoint.weights), checkpoint.own_task)
             checkpoint.others = [record.keymap(other) for other in record.heads]
-            if checkpoint.own_task:
-                fields |= record.heads[task].infer(set(checkpoint.weights))
         checkpoint.values = fields
         return checkpoint
 

@@ -7,12 +7,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, OptionError
+from ..family import Family
 from ..files import check_name
 from ..hub import Source
 from ..preprocessors import PreprocessorsContainer
 from ..text_files import read_json
-from .format import Checkpoint, Request, register_format
+from .format import Checkpoint, Content, Request, register_format
 from .transformers import Find, Transformers
 
 logger = logging.getLogger("hezar_like")
@@ -33,7 +34,7 @@ SIMILARITIES = {"cosine": "cosine", "dot": "dot"}
 
 @register_format("sentence_transformers", "modules.json + a transformers model + 1_Pooling")
 class SentenceTransformers(Transformers):
-    """Reads text embeddings saved by sentence-transformers."""
+    """Reads and writes text embeddings as sentence-transformers does."""
 
     rank = 1
 
@@ -58,7 +59,9 @@ class SentenceTransformers(Transformers):
             raise ConfigError(f"{path}: similarity_fn_name {name!r} is not supported; only cosine and dot are.")
         prompt = settings.get("default_prompt_name") and settings["prompts"][settings["default_prompt_name"]]
         if prompt:
-            logger.warning(f"{path}: texts for this model begin with {prompt!r}, which is not added here. Add it yourself.")
+            logger.warning(
+                f"{path}: texts for this model begin with {prompt!r}, which is not added here. Add it yourself."
+            )
         extra["similarity_function"] = SIMILARITIES[name]
         wanted = Request("text_embedding", request.model_filename, request.config_filename)
         return self.open_files(find, str(source), wanted, extra)
@@ -72,6 +75,31 @@ class SentenceTransformers(Transformers):
                 f"{path}: do_lower_case=true is not supported. Lower-case the texts, and set it to false."
             )
         return self.tokenizer(find, settings.get("max_seq_length"))
+
+    def write(self, content: Content, folder: Path) -> Path:
+        if content.task != "text_embedding":
+            raise OptionError(
+                f"sentence-transformers has no model for {content.config.name!r}. Export a text embedding."
+            )
+        return super().write(content, folder)
+
+    def settings(self, content: Content, family: Family, architecture: str) -> dict[str, Any]:
+        config, tokenizer = content.config, content.preprocessor.tokenizer
+        modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+        pooling = {key: config["pooling"] == name for key, name in POOLINGS.items() if key.startswith("pooling_mode_")}
+        return {
+            "1_Pooling/config.json": {"word_embedding_dimension": config["hidden_size"], **pooling},
+            "sentence_bert_config.json": {
+                "max_seq_length": tokenizer.config.max_length if tokenizer else None,
+                "do_lower_case": False,
+            },
+            "config_sentence_transformers.json": {"similarity_fn_name": config["similarity_function"]},
+            **super().settings(content, family, architecture),
+            MODULES: [
+                {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                for i, (kind, path) in enumerate(modules[: 3 if config["normalize"] else 2])
+            ],
+        }
 
 
 def _modules(source: Source) -> dict[str, str]:

@@ -96,8 +96,7 @@ class Transformers(Format):
         task = entry.module_class.task
         weights = find_weights(find, [request.model_filename] if request.model_filename else WEIGHTS, where)
         fields = _fields(values, entry, path, with_labels=task == own_task)
-        if task == own_task:
-            fields |= family.heads[task].infer(set(weights))
+        fields |= family.heads[task].infer(set(weights), task == own_task)
         return Checkpoint(
             entry,
             fields | dict(extra or {}),
@@ -131,9 +130,13 @@ class Transformers(Format):
             if content.preprocessor.tokenizer is not None:
                 for name, data in transformers_tokenizer_files(content.preprocessor.tokenizer).items():
                     staged(name).write_bytes(data)
-            settings = _settings(content, family, family.title + ending)
-            staged(CONFIG).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            for name, settings in self.settings(content, family, family.title + ending).items():
+                staged(name).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return folder
+
+    def settings(self, content: Content, family: Family, architecture: str) -> dict[str, Any]:
+        """The JSON files of a model by their names; `architecture` is the class transformers opens it with."""
+        return {CONFIG: _settings(content, family, architecture)}
 
 
 def _family(values: Mapping[str, Any], path: Path) -> Registered:

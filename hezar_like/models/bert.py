@@ -80,6 +80,8 @@ class BertConfig(EncoderConfig):
     """Added to the variance in every norm."""
     classifier_dropout: Probability | None = None
     """Dropout before the last layer of a head; None: `hidden_dropout_prob`."""
+    add_pooling_layer: bool = True
+    """Whether there is a pooler, for the tasks that keep its output or its weights."""
     position_embedding_type: Literal["absolute"] = "absolute"
     """Only learned absolute positions exist here."""
 
@@ -110,6 +112,19 @@ TENSORFLOW_SPELLINGS = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}
 NO_POOLER = {"bert.pooler.dense": None, "cls.seq_relationship": None}
 
 
+def pooler_head(keys: Table) -> Head:
+    """The pooler, where a checkpoint has one: not all do, and a random one would be of no use.
+
+    Args:
+        keys: Foreign names of its weights.
+    """
+    return Head(
+        lambda c: Pooler(c.hidden_size) if c.add_pooling_layer else None,
+        keys,
+        infer=lambda names, own_task: {"add_pooling_layer": any("pooler.dense" in name for name in names)},
+    )
+
+
 def mask_filling_head(keys: Table, activation: str | None = None) -> Head:
     """The mask filling head of BERT and its relatives, tied to the input embedding where the config says so.
 
@@ -133,8 +148,8 @@ def mask_filling_head(keys: Table, activation: str | None = None) -> Head:
     spellings=TENSORFLOW_SPELLINGS,
     title="Bert",
     heads={
-        "backbone": Head(lambda c: Pooler(c.hidden_size), {"bert.pooler.dense": "head.dense"}),
-        "text_embedding": Head(keys=NO_POOLER),
+        "backbone": pooler_head({"bert.pooler.dense": "head.dense", "cls.seq_relationship": None}),
+        "text_embedding": pooler_head({"bert.pooler.dense": "head.dense", "cls.seq_relationship": None}),
         "text_classification": Head(
             lambda c: ClassificationHead(c.hidden_size, c.num_labels, dropout=c.head_dropout),
             {"bert.pooler.dense": "head.dense", "classifier": "head.out"},

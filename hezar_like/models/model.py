@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import files, hub, loading, model_card, text_files
 from ..configs import ModelConfig
 from ..engine import prediction
+from ..engine.devices import usable_device
 from ..engine.progress import with_progress
 from ..engine.routing import accepted
 from ..errors import OptionError
@@ -204,11 +205,13 @@ class Model(nn.Module):
             The model, ready to predict.
 
         Raises:
+            OptionError: When the device or the dtype is none.
             HubError: When the files cannot be had.
             ConfigError: When the config is wrong, or a keyword is not one of its fields.
             CheckpointError: When the weights do not fit; lists every missing, unexpected and mis-shaped one.
             TokenizerError: When the tokenizer's files are broken, or are another model's.
         """
+        place = usable_device(device)
         source = hub.resolve(
             files.existing_folder(hub_or_local_path) if load_locally else hub_or_local_path,
             revision=revision,
@@ -226,7 +229,7 @@ class Model(nn.Module):
             with_preprocessor=load_preprocessor,
             dtype=dtype,
         )
-        model.to(device if device is not None else loading.default_device()).eval()
+        model.to(place).eval()
         if save_path is not None:
             model.save(save_path)
         return model
@@ -315,14 +318,15 @@ class Model(nn.Module):
         """Writes a folder that another system opens.
 
         Args:
-            format: "transformers".
+            format: "transformers", or "sentence_transformers" for a text embedding.
             path: The folder.
 
         Returns:
             The folder.
 
         Raises:
-            OptionError: When there is no such format, or it cannot hold this model.
+            RegistryError: When there is no such format.
+            OptionError: When it cannot hold this model.
         """
         form: Format = formats_registry[format].module_class()
         content = Content(self.config, getattr(self, "task", ""), loading.unique_tensors(self), self.preprocessor)

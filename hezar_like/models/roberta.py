@@ -9,8 +9,8 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..family import Head, register_family
 from ..fields import Epsilon, Size, TokenId, Vocabulary
-from ..layers import ClassificationHead, Pooler, TokenHead
-from .bert import KEYS, TENSORFLOW_SPELLINGS, Bert, BertConfig, mask_filling_head
+from ..layers import ClassificationHead, TokenHead
+from .bert import KEYS, TENSORFLOW_SPELLINGS, Bert, BertConfig, mask_filling_head, pooler_head
 
 
 @dataclass(kw_only=True)
@@ -55,8 +55,8 @@ NO_POOLER = {"roberta.pooler.dense": None}
     spellings=TENSORFLOW_SPELLINGS,
     title="Roberta",
     heads={
-        "backbone": Head(lambda c: Pooler(c.hidden_size), {"roberta.pooler.dense": "head.dense"}),
-        "text_embedding": Head(keys=NO_POOLER),
+        "backbone": pooler_head({"roberta.pooler.dense": "head.dense"}),
+        "text_embedding": pooler_head({"roberta.pooler.dense": "head.dense"}),
         "text_classification": Head(
             lambda c: ClassificationHead(c.hidden_size, c.num_labels, dropout=c.head_dropout, dropout_first=True),
             NO_POOLER | {"classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
@@ -64,7 +64,7 @@ NO_POOLER = {"roberta.pooler.dense": None}
         "sequence_labeling": Head(
             lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.head_dropout, dense=c.dense_token_head),
             NO_POOLER | {"classifier": "head.out", "classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
-            infer=lambda keys: {"dense_token_head": "classifier.dense.weight" in keys},
+            infer=lambda keys, own_task: {"dense_token_head": own_task and "classifier.dense.weight" in keys},
             published=lambda c: not c.dense_token_head,
         ),
         "mask_filling": mask_filling_head(

@@ -33,18 +33,17 @@ def _check_item(item: Any, index: int, words: bool) -> TextInput:
     if isinstance(item, list | tuple):
         wrong = next((part for part in item if not isinstance(part, str)), None)
         if wrong is not None or None in item:
-            raise InputError(f"item {index} of the inputs holds {_show(wrong)}; it must hold texts.")
+            raise InputError(f"holds {_show(wrong)}; it must hold texts.", index)
         if words:
             return list(item)
         if len(item) == 2:
             return (item[0], item[1])
         raise InputError(
-            f"item {index} of the inputs is a list of {len(item)} texts; a pair has 2. "
-            "Give is_split_into_words=True if these are words."
+            f"is a list of {len(item)} texts; a pair has 2. Give is_split_into_words=True if these are words.", index
         )
     if words or not isinstance(item, str):
         expected = "a list of words" if words else "a text or a pair of texts"
-        raise InputError(f"item {index} of the inputs is {_show(item)}; it must be {expected}.")
+        raise InputError(f"is {_show(item)}; it must be {expected}.", index)
     return item
 
 
@@ -60,8 +59,9 @@ def refuse_broken_text(inputs: Sequence[TextInput]) -> None:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise InputError(
-                    f"item {index} of the inputs has the lone surrogate {text[error.start]!r} at character "
-                    f"{error.start}, which is not text. Remove it with text.encode(errors='replace').decode()."
+                    f"has the lone surrogate {text[error.start]!r} at character {error.start}, which is not text. "
+                    "Remove it with text.encode(errors='replace').decode().",
+                    index,
                 ) from None
 
 

@@ -88,6 +88,8 @@ class MaskFilling(ScoringTask):
         return results  # type: ignore[return-value]
 
     def check_input(self, item: TextInput, index: int) -> None:
+        if isinstance(item.text, tuple) and len(item.windows) > 1:
+            raise InputError("is a pair that is too long for windows here. Use long_text='truncate' or 'error'.", index)
         if self._mask_id() not in item.encoded.ids:
             mask = self._tokenizer().mask_token
             raise InputError(

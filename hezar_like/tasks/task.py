@@ -60,7 +60,7 @@ class Task(Model):
         # Built without memory and filled once: torch would first fill every weight with values nobody keeps.
         with torch.device("meta"):
             self.backbone: nn.Module = self.family.backbone(self.config)
-            self.head: nn.Module | None = head.build(self.config) if head.build else None
+            self.head: nn.Module | None = head.build(self.config)
         if device.type != "meta":
             self.to_empty(device=device)
             self.family.initialize(self, self.config)

@@ -240,7 +240,7 @@ class TextTask(Task):
 
     def _parse(self, item: Any) -> Any:
         if isinstance(item, Mapping) and "text" in item:
-            return item["text"] if item.get("text_pair") is None else (item["text"], item["text_pair"])
+            item = item["text"] if item.get("text_pair") is None else (item["text"], item["text_pair"])
         if isinstance(item, list | tuple):
             return list(item) if self.reads_words else tuple(item)
         return item

@@ -217,7 +217,7 @@ def test_masks_in_windows(name: str, overlap: int | None) -> None:
 def test_a_mask_that_is_cut_off(name: str) -> None:
     model = tiny_model(name)
     text = f"{LONG} {model.preprocessor.tokenizer.mask_token}"
-    with pytest.raises(InputError, match="item 1 .*has no .* among the tokens that are read"):
+    with pytest.raises(InputError, match=r"item 1 .*has no .* among the tokens that are read"):
         model.predict([texts_for(model)[0], text])
     assert len(model.predict(text, long_text="window")[0]) == 1
 

@@ -138,7 +138,9 @@ def assert_transformers_opens(folder: Path, task: str, theirs: Any) -> None:
 
 def test_every_exported_task_is_here() -> None:
     assert set(EXPORTED) == set(CLASSES)
-    assert {family.name for family in MODEL_TYPES.values()} == {name for name, family in FAMILIES.items() if family.title}
+    assert {family.name for family in MODEL_TYPES.values()} == {
+        name for name, family in FAMILIES.items() if family.title
+    }
 
 
 @each_case
@@ -262,5 +264,7 @@ def test_gradients(model_type: str, tmp_path: Path) -> None:
     expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     assert set(gradients) == set(expected)
     for name, gradient in expected.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(
+            gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+        )
     assert sum(gradient.abs().max() > 1e-4 for gradient in expected.values()) > len(expected) * 0.9

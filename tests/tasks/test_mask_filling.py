@@ -92,7 +92,7 @@ def test_a_text_without_a_mask(model: Model, texts: list[str]) -> None:
 
 @pytest.mark.parametrize("top_k", [0, -1, True, 1.0, "2", None])
 def test_top_k_that_is_none(model: Model, top_k: Any) -> None:
-    with pytest.raises(OptionError, match="top_k is .*; it must be a positive integer"):
+    with pytest.raises(OptionError, match=r"top_k is .*; it must be a positive integer"):
         model.predict("[MASK]", top_k=top_k)
 
 

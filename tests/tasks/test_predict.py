@@ -151,7 +151,7 @@ def test_the_mode_comes_back_after_an_error(classifier: Model) -> None:
 @pytest.mark.parametrize("training", [False, True])
 def test_16_threads_give_what_one_gives(training: bool) -> None:
     model = tiny_model("bert_text_classification", hidden_dropout_prob=0.5).train(training)
-    texts = [" ".join(TEXTS[: i % 5 + 1]) for i in range(64)]
+    texts = [" ".join(TEXTS[: i % 5 + 1]) for i in range(32)]
     expected = [model.predict(text, top_k=None) for text in texts]
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(lambda text: model.predict(text, top_k=None), texts))
@@ -221,7 +221,7 @@ def test_forward_outputs(name: str) -> None:
 
 
 def test_windows_without_post_process_say_what_to_do(classifier: Model) -> None:
-    with pytest.raises(ValueError, match="2 inputs.*long_text='truncate'"):
+    with pytest.raises(ValueError, match=r"2 inputs.*long_text='truncate'"):
         classifier.predict(["the dog " * 50, "a"], post_process=False, long_text="window")
 
 

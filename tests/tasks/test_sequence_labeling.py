@@ -178,7 +178,9 @@ TEXT = st.text(st.sampled_from("ab eZ .,!?-\t\n\u200cسلامéÅ中文😀👍�
 @cache
 def with_tokenizer(kind: str) -> Model:
     tokenizer = tiny_tokenizer(kind)
-    fields = tiny_fields(models_registry["bert_sequence_labeling"].config_class, vocab_size=len(tokenizer), num_labels=4)
+    fields = tiny_fields(
+        models_registry["bert_sequence_labeling"].config_class, vocab_size=len(tokenizer), num_labels=4
+    )
     model = build_model("bert_sequence_labeling", **fields).eval()
     model.preprocessor = tokenizer
     return model
