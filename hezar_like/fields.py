@@ -134,7 +134,8 @@ def _coerce_plain(value: Any, kind: type, where: str) -> Any:
             return kind(value)
         except ValueError:
             known = [str(member.value) for member in kind]
-            raise ConfigError(f"{where} is {_show(value)}, which is unknown.{did_you_mean(value, known)}") from None
+            near = did_you_mean(value[:100] if isinstance(value, str) else "", known)
+            raise ConfigError(f"{where} is {_show(value)}, which is unknown.{near}") from None
     if isinstance(value, Mapping) and hasattr(kind, "from_dict"):
         return kind.from_dict(value)
     if kind in (list, tuple) and isinstance(value, list | tuple):

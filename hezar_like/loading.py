@@ -17,6 +17,7 @@ from .errors import CheckpointError, ConfigError, OptionError, did_you_mean
 from .formats import Checkpoint, detect
 from .formats.format import Request
 from .hub import Source
+from .layers import materialize, without_memory
 
 __all__ = ["fitting_tensors", "load_model", "unique_tensors"]
 
@@ -50,7 +51,7 @@ def load_model(
         )
     config = checkpoint.entry.config_class.from_dict(checkpoint.values).update(overrides)
     if isinstance(config, ModelConfig) and config.family:
-        with torch.device("meta"):
+        with without_memory():
             model = module_class(config)
         _fill(model, checkpoint, kind, new_labels=bool({"num_labels", "id2label"} & overrides.keys()))
     else:
@@ -177,9 +178,9 @@ def _new_head(model: Any, match: _Match, *, may_lack_head: bool) -> dict[str, Te
         return {}
     if any(not name.startswith("head.") for name in missing):
         return {}
-    with torch.device("meta"):
+    with without_memory():
         head = model.family.heads[model.task].build(model.config)
-    head.to_empty(device="cpu")
+    materialize(head, torch.device("cpu"))
     model.family.initialize(head, model.config)
     return {f"head.{name}": tensor for name, tensor in head.state_dict().items() if f"head.{name}" in missing}
 

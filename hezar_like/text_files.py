@@ -210,7 +210,10 @@ def _represent_string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     if "${" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ConfigError(f"the text {value[:80]!r} cannot be saved: it holds '${{' or half a character. Change it.")
     plain = not isinstance(_resolve(value, "value"), str) if len(value) < 1000 else False
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if plain else None)
+    style = "'" if plain else None
+    if any(letter in "\r\x85\u2028\u2029" for letter in value):
+        style = '"'  # the only style in which every line break comes back as itself
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _represent_string)

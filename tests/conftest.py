@@ -1,1 +1,6 @@
 """Puts this folder on the path, so that tests in all folders share `comparing` and `tiny_models`."""
+
+import os
+
+# More threads make models this tiny slower, above all when several processes test at once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

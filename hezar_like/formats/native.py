@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..configs import ModelConfig
 from ..errors import ConfigError, RegistryError
 from ..hub import Source
+from ..keymap import KeyMap
 from ..preprocessors.preprocessor import read_preprocessors
 from ..registry import families_registry, models_registry
 from ..text_files import read_yaml
@@ -67,7 +68,7 @@ class Native(Format):
             checkpoint.weights = _unwrapped(weights, name, record.prefix)
         elif not checkpoint.own_task:
             # Two heads may use one name for different layers; their published names tell them apart.
-            checkpoint.weights = weights.renamed(record.keymap(own_task).foreign)
+            checkpoint.weights = _published(weights, record.keymap(own_task))
         if hezar or not checkpoint.own_task:
             checkpoint.keymap = record.keymap(task)
             fields |= record.heads[task].infer(set(checkpoint.weights), checkpoint.own_task)
@@ -86,6 +87,18 @@ def _fields(values: dict[str, Any], path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return {key: getattr(config, key) for key in config.fields()}
+
+
+def _published(weights: Weights, keymap: KeyMap) -> Weights:
+    """Our names as transformers has them; one without a published name keeps its own."""
+
+    def rename(key: str) -> str:
+        try:
+            return keymap.foreign(key)
+        except KeyError:
+            return key
+
+    return weights.renamed(rename)
 
 
 def _unwrapped(weights: Weights, name: str, prefix: str) -> Weights:

@@ -181,7 +181,9 @@ def _settings(content: Content, family: Family, architecture: str) -> dict[str, 
     config = content.config
     published = {field: alias for alias, field in config.aliases.items()}
     result: dict[str, Any] = {"architectures": [architecture], "model_type": family.model_types[0]}
-    result |= {published.get(name, name): config[name] for name in family.config_class.fields()}
+    # What the names of the weights tell is no setting there; AutoModel would take it for one, and not pass it on.
+    told = {name for head in family.heads.values() for name in head.infer((), True)}
+    result |= {published.get(name, name): config[name] for name in family.config_class.fields() if name not in told}
     if labels := config.get("id2label"):
         result |= {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     if config.get("problem_type"):

@@ -3,7 +3,7 @@
 from .attention import Attention, attention_mask_to_look
 from .embeddings import TextEmbedding
 from .heads import ClassificationHead, MaskFillingHead, Pooler, TokenHead
-from .initialization import initialize
+from .initialization import initialize, materialize, without_memory
 from .mlp import ACTIVATIONS, MLP
 from .trace import Trace
 
@@ -19,4 +19,6 @@ __all__ = [
     "Trace",
     "attention_mask_to_look",
     "initialize",
+    "materialize",
+    "without_memory",
 ]

@@ -1,9 +1,46 @@
-"""Random weights."""
+"""Random weights, and modules that wait for theirs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Modules made in this context have shapes and no memory: for weights that are filled later, once."""
+    with torch.device("meta"), _Unfilled():
+        yield
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out torch's own filling of new weights, which on meta only imports a compiler: a second of work."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
+
+
+def materialize(module: nn.Module, device: torch.device) -> None:
+    """Gives modules made `without_memory` theirs; torch's `to_empty` would import a compiler to do it.
+
+    Args:
+        module: Whose parameters and buffers, and those of all modules inside, get memory. What is in it is undefined.
+        device: Where.
+    """
+    for part in module.modules():
+        for name, old in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            new = torch.empty(old.shape, dtype=old.dtype, device=device)
+            setattr(part, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
 
 
 @torch.no_grad()

@@ -348,14 +348,16 @@ class Model(nn.Module):
         """
         fitting = loading.fitting_tensors(self, state_dict)
         result = super().load_state_dict(fitting, strict=False, assign=assign)
+        unique = loading.unique_tensors(self)  # a shared weight is not missing under its other names
+        missing = [key for key in result.missing_keys if key in unique]
         unexpected = [key for key in state_dict if key not in fitting]
-        if result.missing_keys or unexpected:
+        if missing or unexpected:
             logger.warning(
                 "Partially loading the weights as the model architecture and the given state dict are incompatible!\n"
                 "Ignore this warning in case you plan on fine-tuning this model\n"
-                f"Incompatible keys: {unexpected}\nMissing keys: {result.missing_keys}"
+                f"Incompatible keys: {unexpected}\nMissing keys: {missing}"
             )
-        return type(result)(result.missing_keys, unexpected)
+        return type(result)(missing, unexpected)
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def refuse_broken_text(inputs: Sequence[TextInput]) -> None:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())  # on one line, as tensors are not
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from ..configs import ModelConfig
 from ..family import Family, family_of
+from ..layers import materialize, without_memory
 from ..models.model import Model
 from ..registry import Registered, caller_location, tasks_registry
 
@@ -58,11 +59,11 @@ class Task(Model):
         head = self.family.heads[self.task]
         device = torch.empty(0).device
         # Built without memory and filled once: torch would first fill every weight with values nobody keeps.
-        with torch.device("meta"):
+        with without_memory():
             self.backbone: nn.Module = self.family.backbone(self.config)
             self.head: nn.Module | None = head.build(self.config)
         if device.type != "meta":
-            self.to_empty(device=device)
+            materialize(self, device)
             self.family.initialize(self, self.config)
         self.tie()
 
@@ -75,6 +76,12 @@ class Task(Model):
     def tied(self) -> dict[str, str]:
         """Names of weights that are another weight of the model, and which."""
         return dict(self.family.heads[self.task].tied(self.config))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """See `Model.load_state_dict`; tied weights stay tied."""
+        result = super().load_state_dict(state_dict, strict, assign)
+        self.tie()
+        return result
 
     def tie(self) -> None:
         """Makes tied weights one again, after something replaced them."""

@@ -240,7 +240,9 @@ class TextTask(Task):
 
     def _parse(self, item: Any) -> Any:
         if isinstance(item, Mapping) and "text" in item:
-            item = item["text"] if item.get("text_pair") is None else (item["text"], item["text_pair"])
+            if item.get("text_pair") is not None:
+                return item["text"], item["text_pair"]
+            item = item["text"]
         if isinstance(item, list | tuple):
             return list(item) if self.reads_words else tuple(item)
         return item

@@ -189,8 +189,8 @@ def test_row_9_keys_that_choose_code(line: str, refused: Any, rewrite: Any, load
 @pytest.mark.parametrize(
     ("extra", "fine"),
     [
-        ({"auto_map": {"AutoModel": "evil/repo--modeling.Evil"}}, True),
-        ({"_target_": "os.system"}, True),
+        ({"auto_map": {"AutoModel": "evil/repo--modeling.Evil"}}, False),
+        ({"_target_": "os.system"}, False),
         ({"_name_or_path": "../../evil"}, True),
         ({"_attn_implementation_internal": "evil/kernels"}, False),
     ],

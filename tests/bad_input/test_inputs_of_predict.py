@@ -22,7 +22,7 @@ NO_TEXTS = {
     "dict with a number": {"text": "a", "text_pair": 5}, "set": {"a"}, "object": object(),
     "long repr": ["x" * 10**5, 5],
 }  # fmt: skip
-LISTS = ["nested", "pair with None", "pair of numbers", "dict with a number", "long repr"]
+LISTS = ["nested", "pair with None", "pair of numbers", "long repr"]
 TEXTS = {
     "empty": "", "spaces": "   ", "nul": "a\0b", "right to left": "هزار\u200cکتابخانه", "emoji": "😀👍🏽👨‍👩‍👧",
     "combining": "e\u0301" * 20, "controls": "\x1b[31m\x07", "newlines": "\n\r\u2028\u2029", "bidi": "\u202eabc\u202c",
@@ -59,8 +59,8 @@ def test_row_41_the_bad_item_of_a_list(kind: str, model: Model) -> None:
         assert error.value.index == expected
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, "auto"])
-@pytest.mark.parametrize("kind", ["None", "lone surrogate", "pair with None", "dict with a number"])
+@pytest.mark.parametrize("batch_size", [1, "auto"])
+@pytest.mark.parametrize("kind", ["None", "lone surrogate"])
 def test_row_41_item_40_of_a_stream_is_item_40(kind: str, batch_size: Any, model: Model) -> None:
     results = []
     with pytest.raises(InputError) as error:
@@ -121,10 +121,10 @@ def test_row_42_a_generator_that_raises(batch_size: Any, model: Model) -> None:
     assert "item 7" in "".join(error.value.__notes__)
 
 
-def test_row_42_what_came_before_the_error_is_there(model: Model) -> None:
-    inputs = itertools.chain([fine(model)] * 64, [None])
-    results = model.stream(inputs, batch_size=1)
-    done = list(itertools.islice(results, 64 // model.batches_per_window * model.batches_per_window))
-    assert len(done) == 64
-    with pytest.raises(InputError, match="item 64 of the inputs"):
+def test_row_42_what_came_before_the_error_is_there() -> None:
+    model = tiny_model("bert_text_embedding", num_hidden_layers=0)
+    count = model.batches_per_window
+    results = model.stream(itertools.chain(["the"] * count, [None]), batch_size=1)
+    assert len(list(itertools.islice(results, count))) == count
+    with pytest.raises(InputError, match=f"item {count} of the inputs"):
         next(results)

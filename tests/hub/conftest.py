@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hubserver import HubServer  # noqa: E402
+from hubserver import HubServer
 
 USERS = {
     "hf_write": {"name": "ann", "orgs": ["acme"], "role": "write"},

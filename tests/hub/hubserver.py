@@ -28,11 +28,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote
 
 LFS_GLOBS = (
-    "*.safetensors *.bin *.pt *.pth *.ckpt *.h5 *.onnx *.model *.msgpack *.np[yz] *.parquet *.zip *.gz *.pkl".split()
+    ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.onnx", "*.model", "*.msgpack", "*.np[yz]", "*.parquet", "*.zip", "*.gz", "*.pkl"]
 )
 LFS_SIZE = 10 * 1024 * 1024  # larger files go to LFS whatever their name
 QUERY_FILES = ("config.json", "config.yaml", "model_config.yaml", "hyperparams.yaml", "params.json", "meta.yaml")
-WORDS = "revision tree paths-info preupload commit commits refs branch tag settings".split()
+WORDS = ["revision", "tree", "paths-info", "preupload", "commit", "commits", "refs", "branch", "tag", "settings"]
 REPO = r"/(?:(datasets|spaces)/)?([^/]+(?:/[^/]+)?)"
 
 

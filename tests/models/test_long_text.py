@@ -126,7 +126,18 @@ def test_windows(windowed: Model, overlap: int | None) -> None:
     assert rows[first] == [[whole[0], *content[start : start + room], whole[-1]] for start in starts]
     assert starts[-1] + room >= len(content) > starts[-2] + room
     assert len(rows[second]) == 1
-    assert [rows[window][column] for window, column in content_places(batch.inputs[0])] == content
+    places = content_places(batch.inputs[0])
+    assert [rows[window][column] for window, column in places] == content
+
+    def surroundings(token: int, window: int) -> int:
+        """How much a window shows of the nearer side of a token; an end of the text hides nothing."""
+        before = token - starts[window] if window else len(content)
+        after = starts[window] + room - 1 - token if window < len(starts) - 1 else len(content)
+        return min(before, after)
+
+    for token, (window, _) in enumerate(places):
+        best = max(surroundings(token, other) for other in range(len(starts)))
+        assert surroundings(token, window) in (best, best - 1)
 
 
 def test_a_text_that_fits_is_one_window(windowed: Model) -> None:

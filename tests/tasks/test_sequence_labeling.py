@@ -187,7 +187,7 @@ def with_tokenizer(kind: str) -> Model:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(text=TEXT)
 def test_offsets_point_at_the_token(kind: str, text: str) -> None:
     for aggregate in ("word", "entity"):
@@ -200,7 +200,7 @@ def test_offsets_point_at_the_token(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(words=st.lists(TEXT, max_size=8))
 def test_given_words_always_get_one_record_each(kind: str, words: list[str]) -> None:
     (records,) = with_tokenizer(kind).predict([words], aggregate="word")
