@@ -55,7 +55,7 @@ class OneOf:
 
 # The upper ends are far above any published model: they stop a hostile file before it makes us build for an hour.
 Size = Annotated[int, Between(1, 2**20)]
-Layers = Annotated[int, Between(0, 4096)]
+Layers = Annotated[int, Between(0, 1000)]
 Vocabulary = Annotated[int, Between(1, 10**8)]
 Count = Annotated[int, Between(0, 2**31)]
 TokenId = Annotated[int, Between(0, 10**8)]

@@ -58,8 +58,10 @@ def load_model(
         model = module_class(config)
         match = _match(model, checkpoint, {})
         _refuse(match, checkpoint)
-        nn.Module.load_state_dict(model, {name: checkpoint.weights[keys[0]] for name, keys in match.sources.items()})
-        model.to(kind)
+        model.to(kind or _common_type(match, checkpoint))
+        # Not strict: a parameter with two names is in the file under one, and all of them are accounted for.
+        state = {name: checkpoint.weights[keys[0]] for name, keys in match.sources.items()}
+        nn.Module.load_state_dict(model, state, strict=False)
     model.source = source
     if with_preprocessor:
         model.preprocessor = form.preprocessors(source)
@@ -237,7 +239,11 @@ def _weight_type(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 def _common_type(match: _Match, checkpoint: Checkpoint) -> torch.dtype:
     """The file's type; the widest, where it has several."""
-    kinds = {checkpoint.weights.header[keys[0]].dtype for keys in match.sources.values()}
+    kinds = {
+        checkpoint.weights.header[keys[0]].dtype
+        for name, keys in match.sources.items()
+        if match.expected[name].is_floating_point()
+    }
     result = torch.get_default_dtype() if not kinds else kinds.pop()
     for kind in kinds:
         result = torch.promote_types(result, kind)

@@ -30,6 +30,11 @@ class Batch(Mapping[str, Tensor], ABC):
     def lengths(self) -> list[list[int]]:
         """For each input, the length of each of its rows."""
 
+    @property
+    @abstractmethod
+    def rows(self) -> list[slice]:
+        """For each input, its rows in the tensors."""
+
     @abstractmethod
     def select(self, inputs: Sequence[int]) -> Self:
         """The batch of some of its inputs, in the given order."""
@@ -63,11 +68,16 @@ def plan(lengths: Sequence[Sequence[int]], batch_size: int | None, *, on_cpu: bo
     return batches
 
 
-def windows(inputs: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of up to `size` inputs, read as they are needed. An error of the iterator says at which input it came."""
+def windows(inputs: Iterable[T], size: int, first: int | None = None) -> Iterator[list[T]]:
+    """Lists of up to `size` inputs, the first of up to `first`, read as they are needed.
+
+    An error of the iterator says at which input it came.
+    """
     source = _numbered(inputs)
-    while chunk := list(islice(source, size)):
+    chunk = list(islice(source, min(first or size, size)))
+    while chunk:
         yield chunk
+        chunk = list(islice(source, size))
 
 
 def _numbered(inputs: Iterable[T]) -> Iterator[T]:
@@ -81,6 +91,21 @@ def _numbered(inputs: Iterable[T]) -> Iterator[T]:
             error.add_note(f"raised by the iterator of inputs at item {index}")
             raise
         yield item
+
+
+def by_input(outputs: Any, rows: Sequence[slice]) -> list[Any]:
+    """For each input its rows of everything a forward returned; an input with one row has no dimension of rows."""
+
+    def part(value: Any, own: slice) -> Any:
+        if isinstance(value, Mapping):
+            return {key: part(item, own) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return tuple(part(item, own) for item in value)
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return value
+        return value[own.start] if own.stop - own.start == 1 else value[own]
+
+    return [part(outputs, own) for own in rows]
 
 
 def unbatch(results: Any, count: int) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, NonFiniteOutput, OptionError
-from .batches import Batch, plan, unbatch, windows
+from .batches import Batch, by_input, plan, unbatch, windows
 from .devices import usable_device
 from .routing import accepted, route
 
@@ -31,6 +31,7 @@ class Predicting(Protocol):
 
     is_generative: ClassVar[bool]
     batches_per_window: ClassVar[int]
+    forward_options: ClassVar[tuple[str, ...] | None]
     training: bool
     forward: Callable[..., Any]
 
@@ -44,6 +45,8 @@ class Predicting(Protocol):
     def post_process(self) -> Callable[..., Any]: ...
     @property
     def infer(self) -> Callable[..., Any]: ...
+    @property
+    def run(self) -> Callable[..., Any]: ...
     def is_one_input(self, inputs: Any) -> bool: ...
     def modules(self) -> Iterator[Any]: ...
     def to(self, device: Any) -> Any: ...
@@ -64,7 +67,7 @@ def stream(
         raise OptionError(f"batch_size is {batch_size!r}; it must be a positive integer or 'auto'.")
     limit = None if isinstance(batch_size, str) else batch_size
     run = model.generate if model.is_generative else model.forward
-    routed = route(options, model.preprocess, run, model.post_process, also_known=OWN_OPTIONS)
+    routed = route(options, model.preprocess, run, model.post_process, only=model.forward_options, also=OWN_OPTIONS)
     if device is not None:
         model.to(usable_device(device))
     return _results(model, inputs, limit, preprocess, post_process, routed)
@@ -95,7 +98,10 @@ def _results(
 def _windows(model: Predicting, inputs: Any, size: int) -> Iterator[Any]:
     if isinstance(inputs, Tensor):  # a batch, whose rows are the inputs
         return iter(torch.split(inputs, size) if _count(inputs) else ())
-    return windows([inputs] if model.is_one_input(inputs) else inputs, size)
+    if model.is_one_input(inputs):
+        return iter([[inputs]])
+    # What comes one by one may come slowly: its first results should not wait for a whole window.
+    return windows(inputs, size, first=None if isinstance(inputs, Sized) else DEFAULT_BATCH_SIZE)
 
 
 def _count(batch: Any) -> int:
@@ -135,8 +141,9 @@ def _evaluating(model: Predicting) -> Iterator[None]:
     """Dropout is off while any thread predicts; the last one to finish puts back what was in training mode."""
     with _lock:
         count, training = _running.get(model, (0, ()))
-        if model.training:
-            training = tuple(part for part in model.modules() if part.training)
+        now = tuple(part for part in model.modules() if part.training)
+        if now:
+            training = tuple(dict.fromkeys((*training, *now)))
             model.train(False)
         _running[model] = count + 1, training
     try:
@@ -152,10 +159,13 @@ def _evaluating(model: Predicting) -> Iterator[None]:
 
 
 def _batch(model: Predicting, batch: Any, count: int, post_process: bool, routed: list[dict[str, Any]]) -> list[Any]:
-    outputs = model.infer(_to_device(batch, model.device), **routed[1])
+    run = model.infer if post_process else model.run
+    outputs = run(_to_device(batch, model.device), **routed[1])
     _check_finite(outputs)
     if post_process:
         outputs = model.post_process(outputs, **accepted(model.post_process, {"batch": batch}), **routed[2])
+    elif isinstance(batch, Batch):
+        return by_input(outputs, batch.rows)
     return outputs if isinstance(outputs, list) and len(outputs) == count else unbatch(outputs, count)
 
 

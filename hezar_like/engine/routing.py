@@ -20,36 +20,48 @@ def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[st
 
 
 def route(
-    options: Mapping[str, Any], *functions: Callable[..., Any], also_known: Collection[str] = ()
+    options: Mapping[str, Any],
+    preprocess: Callable[..., Any],
+    run: Callable[..., Any],
+    post_process: Callable[..., Any],
+    *,
+    only: Collection[str] | None = None,
+    also: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Gives every option to all functions that have a parameter of that name.
+    """Gives every option to all of the three steps that have a parameter of that name.
 
-    The first parameter of each function is its input and is never an option.
+    The first parameter of each is its input and is never an option.
 
     Args:
         options: By name.
-        *functions: The methods, in order.
-        also_known: More names to suggest for one that nobody takes.
+        preprocess: The first step.
+        run: The second.
+        post_process: The third.
+        only: The parameters of `run` that are options; None for all.
+        also: More names to suggest for one that nobody takes.
 
     Returns:
-        For each function its options.
+        The options of each.
 
     Raises:
         OptionError: For an option nobody takes.
     """
+    functions = (preprocess, run, post_process)
     taken: list[dict[str, Any]] = [{} for _ in functions]
     names: set[str] = set()
     open_ended = []
     for function, own in zip(functions, taken, strict=True):
         parameters = list(inspect.signature(function).parameters.values())[1:]
         keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"batch"}
+        if function is run and only is not None:
+            keywords &= set(only)
         names |= keywords
         own.update({key: value for key, value in options.items() if key in keywords})
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             open_ended.append(own)
     for key in options.keys() - names:
         if not open_ended:
-            raise OptionError(f"predict has no option {key!r}.{did_you_mean(key, names.union(also_known))}")
+            raise OptionError(f"predict has no option {key!r}.{did_you_mean(key, names.union(also))}")
         for own in open_ended:
             own[key] = options[key]
     return taken

@@ -47,6 +47,8 @@ class Attention(nn.Module):
             if mask is not None:
                 scores = scores.masked_fill(~mask, float("-inf"))
             probabilities = scores.softmax(-1)
+            if mask is not None:
+                probabilities = probabilities.masked_fill(~mask, 0.0)  # where nothing may be looked at, it is NaN
             trace.attentions.append(probabilities)
             y = F.dropout(probabilities, dropout) @ v
         else:

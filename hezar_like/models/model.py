@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from .. import files, hub, loading, model_card, text_files
+from .. import files, hub, loading, model_card, saving
 from ..configs import ModelConfig
 from ..engine import prediction
 from ..engine.devices import usable_device
 from ..engine.progress import with_progress
 from ..engine.routing import accepted
-from ..errors import OptionError
+from ..errors import OptionError, PreprocessorError
 from ..formats import Content, Format, formats_registry
-from ..formats.weights import save_weights, stale_weights
-from .summary import count, describe, shorten, tabulate
+from ..formats.weights import stale_weights
+from .summary import describe, shorten, sizes, tabulate
 
 if TYPE_CHECKING:
     from ..preprocessors import Preprocessor, PreprocessorsContainer
@@ -49,6 +49,8 @@ class Model(nn.Module):
     model_filename: ClassVar[str] = "model.safetensors"
     config_filename: ClassVar[str] = "model_config.yaml"
     is_generative: ClassVar[bool] = False
+    forward_options: ClassVar[tuple[str, ...] | None] = None
+    """The parameters of `forward` that are options of `predict`; None: all of them."""
     batches_per_window: ClassVar[int] = 1
     """How many batches of inputs are prepared at once and sorted by length, where `preprocess` returns a Batch."""
 
@@ -61,21 +63,22 @@ class Model(nn.Module):
 
     def preprocess(self, inputs: Any) -> Any:
         """Raw inputs to what `forward` takes: a mapping of named values, or one value. Here: stacks tensors."""
-        if isinstance(inputs, list) and inputs and all(isinstance(item, Tensor) for item in inputs):
-            return torch.stack(inputs)
-        return inputs
+        stackable = isinstance(inputs, list) and inputs and all(isinstance(item, Tensor) for item in inputs)
+        return torch.stack(inputs) if stackable else inputs
 
     def post_process(self, outputs: Any) -> Any:
         """What `forward` returned to one result per input. Here: takes the batch apart."""
         return outputs
 
     def infer(self, batch: Any, **options: Any) -> Any:
-        """Runs the model on one preprocessed batch; `predict` calls this."""
-        run = self.generate if self.is_generative else self.__call__
-        if isinstance(batch, Mapping):
-            values = accepted(self.generate if self.is_generative else self.forward, batch)
-            return run(**(values | options)) if values else run(batch, **options)
-        return run(batch, **options)
+        """Runs the model on one batch for `post_process`; overridden to leave out what that does not need."""
+        return self.run(batch, **options)
+
+    def run(self, batch: Any, **options: Any) -> Any:
+        """Calls `forward`, or `generate`, with what it takes of a preprocessed batch."""
+        method, run = (self.generate, self.generate) if self.is_generative else (self.forward, self.__call__)
+        values = accepted(method, batch) if isinstance(batch, Mapping) else {}
+        return run(**(values | options)) if values else run(batch, **options)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Produces a sequence; overridden by generative models."""
@@ -145,14 +148,16 @@ class Model(nn.Module):
         """
         if "_preprocessor" not in self.__dict__:
             self.preprocessor = None
-        container: PreprocessorsContainer = self.__dict__["_preprocessor"]
-        return container
+        return self.__dict__["_preprocessor"]
 
     @preprocessor.setter
     def preprocessor(self, value: Preprocessor | Mapping[str, Preprocessor] | Iterable[Preprocessor] | None) -> None:
         from ..preprocessors import Preprocessor, PreprocessorsContainer
 
         items: Any = [value] if isinstance(value, Preprocessor) else value or ()
+        for item in items.values() if isinstance(items, Mapping) else items:
+            if not isinstance(item, Preprocessor):
+                raise PreprocessorError(f"{item!r} is no preprocessor. Give a Preprocessor, several, or None.")
         named = items if isinstance(items, Mapping) else {item.config.name: item for item in items}
         container = PreprocessorsContainer(named)
         self.check_preprocessor(container)
@@ -191,10 +196,9 @@ class Model(nn.Module):
             model_filename: Name of the weights file; default: what the layout uses.
             config_filename: Name of the config file; default: what the layout uses.
             save_path: Also save the loaded model to this folder.
-            task: Build this task on the backbone instead of the one the files name. A head that is not in the files
-                starts with random weights, and a warning says so.
+            task: Build this one instead of the files'. A head they lack is random, and a warning says so.
             device: Where to put it; default: the accelerator if there is one, else the CPU.
-            dtype: Type of the weights, as torch's or by name ("bfloat16"); default: the file's.
+            dtype: Type of the weights, such as "bfloat16"; default: the file's.
             revision: Branch, tag or commit on the Hub.
             token: Access token for the Hub; default: the one you are logged in with.
             cache_dir: Where downloads are kept; default: the Hub's cache.
@@ -244,8 +248,8 @@ class Model(nn.Module):
         """Saves config, weights and preprocessors to a folder: all of it, or, on an error, nothing.
 
         Args:
-            path: The folder; it is made when missing, and a model in it is replaced.
-            filename: Name of the weights file; with `.pt` or `.bin` it is written by torch instead of safetensors.
+            path: The folder; a model in it is replaced, but weights under another `filename` stay.
+            filename: Name of the weights file; `.pt` and `.bin` are written by torch instead of safetensors.
             save_preprocessor: Whether to save the preprocessors too.
             config_filename: Name of the config file.
 
@@ -255,17 +259,14 @@ class Model(nn.Module):
         Raises:
             HubError: When the folder cannot be written.
         """
-        folder, name = Path(path), filename or self.model_filename
-        with files.stage(folder) as staged:
-            kept = save_weights(loading.unique_tensors(self), staged, name)
-            for stale in stale_weights(name, kept, [entry.name for entry in folder.iterdir()]):
-                staged.remove(stale)
-            if save_preprocessor:
-                for file, content in self.preprocessor.files().items():
-                    staged(file).write_bytes(content.encode() if isinstance(content, str) else content)
-            config = text_files.dump_yaml(self.config.to_dict())
-            staged(config_filename or self.config_filename).write_text(config, encoding="utf-8")
-        return folder
+        return saving.save_model(
+            Path(path),
+            self.config,
+            loading.unique_tensors(self),
+            self.preprocessor if save_preprocessor else None,
+            filename=filename or self.model_filename,
+            config_filename=config_filename or self.config_filename,
+        )
 
     def push_to_hub(
         self,
@@ -386,14 +387,13 @@ class Model(nn.Module):
         return f"{self!r}\n\n{tabulate(self)}"
 
     def __repr__(self) -> str:
-        labels, megabytes = self.config.get("id2label"), self.num_parameters * self.dtype.itemsize / 1e6
         facts = {
-            "task": getattr(self, "task", "") or "-",
-            "parameters": f"{count(self.num_parameters)} ({megabytes:,.1f} MB)",
+            "task": getattr(self, "task", ""),
+            "parameters": sizes(self.num_parameters, self.dtype.itemsize),
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
-            "labels": shorten(labels.values()) if labels else "-",
-            "preprocessors": ", ".join(self.preprocessor) or "-",
-            "source": str(self.source) if self.source else "built, not loaded",
+            "labels": shorten((self.config.get("id2label") or {}).values()),
+            "preprocessors": ", ".join(self.preprocessor),
+            "source": str(self.source or "built, not loaded"),
         }
         return describe(f"{type(self).__name__}({self.config.name!r})", facts)

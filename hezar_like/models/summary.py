@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-__all__ = ["count", "describe", "shorten", "tabulate"]
+__all__ = ["count", "describe", "shorten", "sizes", "tabulate"]
 
 
 def describe(title: str, facts: Mapping[str, str]) -> str:
-    """A title and a line for each fact."""
-    return "\n".join([title, *(f"  {key + ':':<15}{value}" for key, value in facts.items())])
+    """A title and a line for each fact; a dash where there is none."""
+    return "\n".join([title, *(f"  {key + ':':<15}{value or '-'}" for key, value in facts.items())])
 
 
 def tabulate(module: nn.Module, depth: int = 3, rows: int = 20) -> str:
@@ -38,6 +38,11 @@ def count(number: int) -> str:
         if number >= factor:
             return f"{number / factor:.1f}{letter}"
     return str(number)
+
+
+def sizes(parameters: int, bytes_each: int) -> str:
+    """A number of parameters and the memory they take."""
+    return f"{count(parameters)} ({parameters * bytes_each / 1e6:,.1f} MB)"
 
 
 def shorten(names: Collection[str], limit: int = 70) -> str:

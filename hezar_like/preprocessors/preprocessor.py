@@ -199,6 +199,11 @@ def _registered(name: Any, path: Path) -> Registered:
     return entry
 
 
+def preprocessor_config_files() -> list[str]:
+    """Where a model folder may hold configs of preprocessors, relative to it."""
+    return [f"{Preprocessor.subfolder}/{name}" for name in _config_names(Preprocessor)]
+
+
 def _config_names(cls: type[Preprocessor]) -> list[str]:
     """A kind's own config file; for the base class, those of all kinds."""
     if cls is not Preprocessor:

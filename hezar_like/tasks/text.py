@@ -57,7 +57,8 @@ class TextBatch(Batch):
         """`token_ids`, `attention_mask` and, where the model has segment types, `token_type_ids`: [rows, length]."""
         rows = [row for item in self.inputs for _, row in item.windows]
         # On the right, whatever the tokenizer prefers: the columns of a row are then the tokens of its text.
-        return self._tokenizer.pad_tensors(rows, side="right", token_type_ids=self._with_types)
+        # At least one column: an empty text without special tokens is one of padding.
+        return self._tokenizer.pad_tensors(rows, length=1, side="right", token_type_ids=self._with_types)
 
     @property
     def lengths(self) -> list[list[int]]:
@@ -117,6 +118,7 @@ class TextTask(Task):
     """Base of tasks that read texts. An input is a text, a pair of texts, or {"text": ..., "text_pair": ...}."""
 
     batches_per_window = 32
+    forward_options = ("output_hidden_states", "output_attentions")
     long_text: ClassVar[LongText] = "truncate"
     """What happens to texts longer than the model reads, when `predict` is not told."""
     long_text_modes: ClassVar[tuple[LongText, ...]] = ("truncate", "window", "error")
@@ -282,6 +284,8 @@ class TextTask(Task):
                 f"has {len(row)} tokens; the most is {limit}. Use long_text='truncate' or 'window'.", index
             )
         if mode == "window":
+            if overlap is not None and (isinstance(overlap, bool) or not isinstance(overlap, int)):
+                raise OptionError(f"overlap is {overlap!r}; it must be a number of tokens.")
             room = limit - sum(row.special)
             return row.windows(limit, int(room * DEFAULT_OVERLAP) if overlap is None else overlap)
         if not self.__dict__.get("_warned_of_truncation"):

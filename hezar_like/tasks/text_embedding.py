@@ -56,7 +56,7 @@ class TextEmbedding(TextTask):
         vectors = outputs.embeddings.float().cpu()
         results: list[Embedding] = []
         for rows, lengths in zip(own_batch(batch).rows, batch.lengths, strict=True):
-            weights = torch.tensor(lengths, dtype=torch.float32)
+            weights = torch.tensor(lengths, dtype=torch.float32).clamp(min=1)
             vector = (vectors[rows] * (weights / weights.sum())[:, None]).sum(0)
             results.append({"embedding": F.normalize(vector, dim=-1) if self.config.normalize else vector})
         return results
@@ -97,7 +97,7 @@ class TextEmbedding(TextTask):
             ..., None
         ]
         if self.config.pooling == "max":
-            return states.masked_fill(mask == 0, float("-inf")).amax(1)
+            return states.masked_fill(mask == 0, float("-inf")).amax(1).masked_fill(mask.amax(1) == 0, 0.0)
         mask = mask.to(states.dtype)
-        count = mask.sum(1)
+        count = mask.sum(1).clamp(min=1)
         return (states * mask).sum(1) / (count.sqrt() if self.config.pooling == "mean_sqrt_len" else count)

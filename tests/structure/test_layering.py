@@ -105,7 +105,7 @@ MAY_IMPORT = {
 def test_the_rooms_are_known() -> None:
     known = {
         *CORE, *MAY_IMPORT, "__init__", "__main__", "builders", "cli", "compat", "constants", "data", "field_docs",
-        "formats", "generation", "loading", "metrics", "model_card", "models", "preprocessors", "tasks", "training",
+        "formats", "generation", "loading", "metrics", "model_card", "models", "preprocessors", "saving", "tasks", "training",
         "utils",
     }  # fmt: skip
     assert known >= ALL_ROOMS, "give the new room a place in these rules"

@@ -220,9 +220,20 @@ def test_forward_outputs(name: str) -> None:
             assert difference(states[:, :real], wanted[:, :real]) < CLOSE
 
 
-def test_windows_without_post_process_say_what_to_do(classifier: Model) -> None:
-    with pytest.raises(ValueError, match=r"2 inputs.*long_text='truncate'"):
-        classifier.predict(["the dog " * 50, "a"], post_process=False, long_text="window")
+def test_windows_without_post_process_come_in_rows(classifier: Model) -> None:
+    long, short = classifier.predict(["the dog " * 50, "a"], post_process=False, long_text="window")
+    assert long["logits"].ndim == 2 and len(long["logits"]) > 1
+    alone = classifier.predict("a", post_process=False)[0]["logits"]
+    assert torch.allclose(short["logits"], alone, atol=1e-6)
+
+
+def test_masks_without_post_process_have_all_scores() -> None:
+    model = tiny_model("bert_mask_filling")
+    mask = model.preprocessor.tokenizer.mask_token
+    texts = [f"the {mask} and {mask}", f"a {mask}"]
+    for text, outputs in zip(texts, model.predict(texts, post_process=False), strict=True):
+        tokens = len(model.preprocess(text).inputs[0].encoded)
+        assert outputs["logits"].shape[1] == model.config.vocab_size and len(outputs["logits"]) >= tokens
 
 
 def test_a_tensor_is_no_text(model: Model) -> None:
