@@ -45,6 +45,10 @@ class KeyMap:
         found = self._lookup(key)
         return found[0] if found else None
 
+    def in_backbone(self, key: str) -> bool:
+        """Whether a known foreign name is of a part of the backbone, which all tasks share, and not of one's head."""
+        return key.startswith(self.prefix) or _look_up(self._forward, self._today(key)) is None
+
     def foreign(self, key: str, *, bare: bool = False) -> str:
         """The foreign name of a native one, without the prefix if `bare`.
 
@@ -78,9 +82,13 @@ class KeyMap:
                 yield f"{self._backward[module]}.{leaf}", tensor
 
     def _lookup(self, key: str) -> tuple[str | None] | None:
+        key = self._today(key)
+        return _look_up(self._forward, key) or _look_up(self._forward, self.prefix + key)
+
+    def _today(self, key: str) -> str:
         for old, new in self._spellings:
             key = old.sub(new, key)
-        return _look_up(self._forward, key) or _look_up(self._forward, self.prefix + key)
+        return key
 
 
 def _look_up(table: Mapping[str, str | None], key: str) -> tuple[str | None] | None:

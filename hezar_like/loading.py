@@ -124,19 +124,18 @@ def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str]) ->
     match = _Match({name: tensor for name, tensor in state.items() if name not in tied})
     keymap = checkpoint.keymap
     for key, info in checkpoint.weights.header.items():
-        if keymap is None or not keymap.knows(key):
-            native = key
-        else:
-            known_as = keymap.native(key)
-            if known_as is None:
-                continue
-            native = known_as
+        known = keymap is not None and keymap.knows(key)
+        native = keymap.native(key) if keymap is not None and known else key
+        if native is None:
+            continue
         native = tied.get(native, native)
-        if native not in match.expected:
-            elsewhere = keymap is not None and any(other.knows(key) for other in checkpoint.others)
-            foreign_head = not checkpoint.own_task and key.startswith("head.")
-            known = keymap is not None and keymap.knows(key)
-            (match.other_heads if foreign_head or (elsewhere and not known) else match.unexpected).append(key)
+        # Heads of two tasks may share published names, such as BERT's `classifier`; only their own task may use them.
+        of_head = native.startswith("head.") and not checkpoint.own_task and keymap is not None
+        if of_head and not (known and keymap is not None and keymap.in_backbone(key)):
+            match.other_heads.append(key)
+        elif native not in match.expected:
+            elsewhere = not known and any(other.knows(key) for other in checkpoint.others)
+            (match.other_heads if elsewhere else match.unexpected).append(key)
         else:
             match.sources[native].append(key)
             if tuple(match.expected[native].shape) != tuple(info.shape):

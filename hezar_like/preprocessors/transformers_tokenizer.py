@@ -1,9 +1,10 @@
-"""Tokenizers in the files of transformers: read from any of their three layouts, and written as they read them."""
+"""Tokenizers in the files of transformers: read from any of their layouts, and written as they read them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..errors import TokenizerError
 from ..registry import preprocessors_registry
 from ..text_files import read_json
 from .rust_backend import guarded, read_backend
+from .sentencepiece_model import Kind, Piece, build_backend, read_sentencepiece
 from .templates import roberta_template, template
 from .tokenizer import Tokenizer
 from .vocabulary import ROLES
@@ -29,6 +31,13 @@ ROBERTA_TOKENS = {
     "bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>",
 }  # fmt: skip
 GPT2_TOKENS = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
+FAIRSEQ = {
+    "XLMRoberta": ("<s>", "<pad>", "</s>", "<unk>"),
+    "Camembert": ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>"),
+}
+"""How the vocabularies of fairseq begin, where the `.model` has <unk>, <s>, </s>; by the tokenizer's class."""
+PLAIN = ("T5", "MT5", "UMT5", "Llama", "PreTrained", "")
+"""The classes that take the ids of a `.model` as they are, and change no text before."""
 
 
 def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
@@ -38,8 +47,8 @@ def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
         find: Gives the path of a file of the checkpoint, or None; `Source.find` for instance.
 
     Returns:
-        The tokenizer from tokenizer.json, or vocab.txt (BERT's rules), or vocab.json and merges.txt (byte-level BPE);
-        None when there is none of them.
+        The tokenizer from tokenizer.json, or vocab.txt (BERT's rules), or vocab.json and merges.txt (byte-level BPE),
+        or a `.model` of sentencepiece; None when there is none of them.
 
     Raises:
         TokenizerError, ConfigError: With the path of the broken file.
@@ -52,6 +61,10 @@ def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
         backend, defaults = _wordpiece(path, settings), BERT_TOKENS
     elif (path := find("vocab.json")) and (merges := find("merges.txt")):
         backend, defaults = _byte_level_bpe(path, merges, settings)
+    elif path := find("sentencepiece.bpe.model"):
+        backend, defaults = _fairseq(path, _class(find, settings) or "XLMRoberta")
+    elif path := find("spiece.model") or find("tokenizer.model"):
+        backend, defaults = _plain(path, _class(find, settings), settings)
     else:
         return None
     for role, token in defaults.items():
@@ -62,7 +75,7 @@ def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
 
     with guarded(f"{str(path)!r}: its special tokens cannot be added", "Check tokenizer_config.json beside it."):
         _add_tokens(backend, settings, _read(find, "added_tokens.json"), [*tokens.values(), *additional])
-    if defaults:
+    if defaults and backend.post_processor is None:
         _set_post_processor(backend, {role: token.content for role, token in tokens.items()}, settings)
 
     entry = preprocessors_registry[_kind(backend)]
@@ -139,6 +152,58 @@ def _byte_level_bpe(path: Path, merges_path: Path, settings: Mapping[str, Any]) 
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.get("add_prefix_space", False))
     backend.decoder = decoders.ByteLevel()
     return backend, ROBERTA_TOKENS if "<s>" in vocabulary and "</s>" in vocabulary else GPT2_TOKENS
+
+
+def _class(find: Find, settings: Mapping[str, Any]) -> str:
+    """The tokenizer's class without its endings, or else that of the model; "" when nothing says."""
+    named = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    if named in ("", "PreTrained"):
+        kinds = {"xlm-roberta": "XLMRoberta", "camembert": "Camembert", "t5": "T5", "mt5": "MT5", "llama": "Llama"}
+        kind = str(_read(find, "config.json").get("model_type") or "")
+        return kinds.get(kind, kind)
+    return named
+
+
+def _fairseq(path: Path, kind: str) -> tuple[RustTokenizer, dict[str, str]]:
+    """XLM-R and CamemBERT: the pieces follow special tokens of fairseq's own, and <mask> is the last."""
+    if kind not in FAIRSEQ:
+        raise _unknown(path, kind)
+    model = read_sentencepiece(path)
+    if [piece.text for piece in model.pieces[:3]] != ["<unk>", "<s>", "</s>"]:
+        raise TokenizerError(f"{str(path)!r} does not begin with <unk>, <s>, </s>. Download it again.")
+    kinds = {"<unk>": Kind.UNKNOWN}
+    first = [Piece(text, 0.0, kinds.get(text, Kind.CONTROL)) for text in FAIRSEQ[kind]]
+    pieces = [*first, *model.pieces[3:], Piece("<mask>", 0.0, Kind.CONTROL)]
+    backend = build_backend(replace(model, pieces=pieces, unk_id=FAIRSEQ[kind].index("<unk>")), path)
+    return backend, ROBERTA_TOKENS
+
+
+def _plain(path: Path, kind: str, settings: Mapping[str, Any]) -> tuple[RustTokenizer, dict[str, str]]:
+    """T5 and Llama. T5 (and whoever does not say) ends a text with eos; Llama begins it with bos unless told not to."""
+    if kind not in PLAIN:
+        raise _unknown(path, kind)
+    model = read_sentencepiece(path)
+    backend = build_backend(model, path)
+    ids = {"unk": model.unk_id, "bos": model.bos_id, "eos": model.eos_id, "pad": model.pad_id}
+    tokens = {role: model.pieces[index].text for role, index in ids.items() if index >= 0}
+    if kind.endswith("T5"):
+        # <extra_id_0> is the last id; the last-named comes first.
+        extra = [f"<extra_id_{i}>" for i in reversed(range(int(settings.get("extra_ids", 100))))]
+        backend.add_special_tokens([AddedToken(token, normalized=False) for token in extra])
+    wanted = {
+        "bos": settings.get("add_bos_token", kind == "Llama"),
+        "eos": settings.get("add_eos_token", kind != "Llama"),
+    }
+    ends = [(tokens[role], ids[role]) if wanted[role] and role in tokens else None for role in ("bos", "eos")]
+    backend.post_processor = template(*ends)
+    return backend, tokens
+
+
+def _unknown(path: Path, kind: str) -> TokenizerError:
+    return TokenizerError(
+        f"{str(path)!r} belongs to a tokenizer {kind!r}, which has rules of its own. Save a tokenizer.json beside it with "
+        "transformers."
+    )
 
 
 def _set_post_processor(backend: RustTokenizer, tokens: Mapping[str, str], settings: Mapping[str, Any]) -> None:
