@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .configs import Config, ModelConfig
 from .errors import ConfigError
@@ -16,10 +16,13 @@ from .registry import (
     preprocessors_registry,
 )
 
+if TYPE_CHECKING:
+    from .models.model import Model
+
 __all__ = ["build_dataset", "build_embedding", "build_metric", "build_model", "build_preprocessor", "config_for"]
 
 
-def build_model(name: str, config: Config | None = None, **kwargs: Any) -> Any:
+def build_model(name: str, config: Config | None = None, **kwargs: Any) -> Model:
     """Builds a model with random weights.
 
     Args:
@@ -34,7 +37,8 @@ def build_model(name: str, config: Config | None = None, **kwargs: Any) -> Any:
         RegistryError: For an unknown name.
         ConfigError: For an unknown field, a wrong type, or a value out of range.
     """
-    return _build(models_registry, name, config, kwargs)
+    model: Model = _build(models_registry, name, config, kwargs)
+    return model
 
 
 def build_preprocessor(name: str, config: Config | None = None, **kwargs: Any) -> Any:

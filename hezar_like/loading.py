@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
@@ -49,7 +50,14 @@ def load_model(
             f"{source} holds a {module_class.__name__} ({checkpoint.entry.name!r}), not a {cls.__name__}. "
             "Load it with Model.load."
         )
-    config = checkpoint.entry.config_class.from_dict(checkpoint.values).update(overrides)
+    fields, others = checkpoint.entry.config_class, inspect.signature(getattr(cls, "load", load_model)).parameters
+    for key in overrides:
+        if key not in fields.fields() and key not in fields.aliases:
+            raise ConfigError(
+                f"load has no parameter {key!r}, nor has {fields.__name__} such a field."
+                f"{did_you_mean(key, [*fields.fields(), *others])}"
+            )
+    config = fields.from_dict(checkpoint.values).update(overrides)
     if isinstance(config, ModelConfig) and config.family:
         with without_memory():
             model = module_class(config)
@@ -134,7 +142,8 @@ def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str]) ->
         if of_head and not (known and keymap is not None and keymap.in_backbone(key)):
             match.other_heads.append(key)
         elif native not in match.expected:
-            elsewhere = not known and any(other.knows(key) for other in checkpoint.others)
+            of_unknown_head = checkpoint.unknown_head and keymap is not None and not key.startswith(keymap.prefix)
+            elsewhere = not known and (of_unknown_head or any(other.knows(key) for other in checkpoint.others))
             (match.other_heads if elsewhere else match.unexpected).append(key)
         else:
             match.sources[native].append(key)
@@ -146,10 +155,10 @@ def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str]) ->
 def _fill(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_labels: bool) -> None:
     """Gives a task's model on meta its weights: the file's, and random ones for a head the file does not have."""
     match = _match(model, checkpoint, model.tied)
-    if new_labels:
-        for name in [name for name in match.misshaped if name.startswith("head.out.")]:
-            match.misshaped.remove(name)
-            del match.sources[name]
+    relabeled = [name for name in match.misshaped if new_labels and name.startswith("head.out.")]
+    for name in relabeled:
+        match.misshaped.remove(name)
+        del match.sources[name]
     fresh = _new_head(
         model, match, may_lack_head=checkpoint.keymap is not None or not checkpoint.own_task or new_labels
     )
@@ -159,9 +168,10 @@ def _fill(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_
             f"{checkpoint.weights.description} also has weights of heads for other tasks: {_list(match.other_heads)}."
         )
     if fresh:
+        reason = "has other labels" if relabeled else "does not have them"
         logger.warning(
-            f"These weights of {model.config.name!r} are new and random, because {checkpoint.weights.description} does "
-            f"not have them: {_list(fresh)}. Train the model before you use it."
+            f"These weights of {model.config.name!r} are new and random, because {checkpoint.weights.description} "
+            f"{reason}: {_list(fresh)}. Train the model before you use it."
         )
     dtype = dtype or _common_type(match, checkpoint)
     state = {name: _read(name, keys, checkpoint).to(dtype) for name, keys in match.sources.items()}

@@ -27,12 +27,16 @@ class Output(Mapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __repr__(self) -> str:
+        shown = [f"{name}={_shape(value)}" for name, value in self.items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     @classmethod
     def _names(cls) -> tuple[str, ...]:
         return tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class BackboneOutput(Output):
     """Of a backbone.
 
@@ -49,7 +53,7 @@ class BackboneOutput(Output):
     attentions: tuple[Tensor, ...] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ClassifierOutput(Output):
     """Of a head that scores labels or tokens.
 
@@ -66,7 +70,7 @@ class ClassifierOutput(Output):
     attentions: tuple[Tensor, ...] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class EmbeddingOutput(Output):
     """Of a text embedding.
 
@@ -79,3 +83,12 @@ class EmbeddingOutput(Output):
     embeddings: Tensor
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+
+
+def _shape(value: Any) -> str:
+    """What a value is, without the numbers in it."""
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"({len(value)} x {_shape(value[0])})" if value else "()"
+    return type(value).__name__

@@ -187,7 +187,10 @@ class ModelsRegistry(Registry):
 
     def unknown(self, name: object) -> RegistryError:
         """The error for an unknown name; a known family without that head is told apart from a typing error."""
-        return RegistryError(f"unknown model {str(name)[:200]!r}.{did_you_mean(name, self)}")
+        return RegistryError(
+            f"unknown model {str(name)[:200]!r}.{did_you_mean(name, self)} "
+            "A model of your own is known once the module that registers it is imported."
+        )
 
     def __iter__(self) -> Iterator[str]:
         self._import_all()

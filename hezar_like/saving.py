@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import files, text_files
 from .configs import ModelConfig
+from .formats import refuse_other_layouts
 from .formats.weights import save_weights, stale_weights
 from .preprocessors import PreprocessorsContainer
 from .preprocessors.preprocessor import preprocessor_config_files
@@ -36,8 +37,12 @@ def save_model(
         config_filename: Name of the config file.
 
     Raises:
-        HubError: When the folder cannot be written.
+        ConfigError: When fields that were set since do not fit each other.
+        HubError: When the folder cannot be written, or holds a model of another layout.
     """
+    config.check()
+    folder = folder.expanduser()
+    refuse_other_layouts(folder, own=("native",))
     with files.stage(folder) as staged:
         kept = save_weights(tensors, staged, filename)
         for stale in stale_weights(filename, kept, [entry.name for entry in folder.iterdir()]):

@@ -5,11 +5,39 @@ A format is one file here with one class. It is told from others by its files, n
 
 from __future__ import annotations
 
-from ..errors import CheckpointError
+from collections.abc import Collection
+from pathlib import Path
+
+from ..errors import CheckpointError, HubError
 from ..hub import Source
 from .format import Checkpoint, Content, Format, formats_registry, register_format
 
-__all__ = ["Checkpoint", "Content", "Format", "detect", "formats_registry", "register_format"]
+__all__ = [
+    "refuse_other_layouts",
+    "Checkpoint",
+    "Content",
+    "Format",
+    "detect",
+    "formats_registry",
+    "register_format",
+    "write",
+]
+
+
+def refuse_other_layouts(folder: Path, own: Collection[str]) -> None:
+    """Raises an error when a folder holds a model of another layout: one of both would later be loaded by chance.
+
+    Args:
+        folder: Where a model is about to be written.
+        own: Names of the formats that may be there already.
+
+    Raises:
+        HubError: Names the format; nothing has been written.
+    """
+    source = Source(str(folder), folder=folder)
+    for name in formats_registry if folder.is_dir() else ():
+        if name not in own and formats_registry[name].module_class().detect(source, None):
+            raise HubError(f"{str(folder)!r} holds a model in the {name} layout. Choose another folder, or remove it.")
 
 
 def detect(source: Source, config_filename: str | None = None) -> Format:
@@ -31,3 +59,15 @@ def detect(source: Source, config_filename: str | None = None) -> Format:
         f"{source} holds no model that can be read: none of {', '.join(looked_for)} is there. "
         "Check the path; for a model of another system, convert it first."
     )
+
+
+def write(name: str, content: Content, folder: Path) -> Path:
+    """Writes a model in a format; see `Model.export`.
+
+    Returns:
+        The folder.
+    """
+    form: Format = formats_registry[name].module_class()
+    folder = folder.expanduser()
+    refuse_other_layouts(folder, own=(name, *form.shares))
+    return form.write(content, folder)

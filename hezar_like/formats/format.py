@@ -53,6 +53,7 @@ class Checkpoint:
         keymap: Foreign to native names; None where the names are native.
         own_task: Whether the model is for the task the files are of, so that its head must be among the weights.
         others: Tables of the family's heads for other tasks, whose weights may be here and are not needed.
+        unknown_head: Whether the files are of a task that is not known here, so that any name may be its head's.
     """
 
     entry: Registered
@@ -61,6 +62,7 @@ class Checkpoint:
     keymap: KeyMap | None = None
     own_task: bool = True
     others: list[KeyMap] = field(default_factory=list)
+    unknown_head: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,11 @@ class Format(ABC):
 
     Attributes:
         rank: Formats are tried in this order; the more special one first.
+        shares: Formats whose files are part of this one's.
     """
 
     rank: ClassVar[int] = 10
+    shares: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def tell_tales(self, config_filename: str | None) -> list[str]:

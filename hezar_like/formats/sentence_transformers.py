@@ -37,6 +37,7 @@ class SentenceTransformers(Transformers):
     """Reads and writes text embeddings as sentence-transformers does."""
 
     rank = 1
+    shares = ("transformers",)
 
     def tell_tales(self, config_filename: str | None) -> list[str]:
         return [MODULES]

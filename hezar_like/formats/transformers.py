@@ -17,7 +17,7 @@ from ..preprocessors.transformers_tokenizer import tokenizer_from_transformers, 
 from ..registry import Registered, families_registry, models_registry
 from ..text_files import read_json
 from .format import Checkpoint, Content, Format, Request, register_format
-from .weights import find_weights, save_weights
+from .weights import find_weights, save_weights, stale_weights
 
 logger = logging.getLogger("hezar_like")
 Find = Callable[[str], Path | None]
@@ -91,7 +91,8 @@ class Transformers(Format):
         values = read_json(path)
         family_entry = _family(values, path)
         family: Family = family_entry.module_class
-        own_task = _task(values, family)
+        known_task = _task(values, family)
+        own_task = known_task or "backbone"
         entry = models_registry.compose(family.name, request.task or own_task)
         task = entry.module_class.task
         weights = find_weights(find, [request.model_filename] if request.model_filename else WEIGHTS, where)
@@ -104,6 +105,7 @@ class Transformers(Format):
             keymap=family.keymap(task),
             own_task=task == own_task,
             others=[family.keymap(other) for other in family.heads],
+            unknown_head=known_task is None,
         )
 
     def preprocessors(self, source: Source) -> PreprocessorsContainer:
@@ -126,7 +128,9 @@ class Transformers(Format):
             raise OptionError(f"transformers has no model for {config.name!r}. Use save() for our own layout.")
         keymap = family.keymap(content.task)
         with files.stage(folder) as staged:
-            save_weights(dict(keymap.to_foreign(content.tensors.items(), bare=ending == "Model")), staged)
+            kept = save_weights(dict(keymap.to_foreign(content.tensors.items(), bare=ending == "Model")), staged)
+            for stale in stale_weights(WEIGHTS[0], kept, [entry.name for entry in folder.iterdir()]):
+                staged.remove(stale)
             if content.preprocessor.tokenizer is not None:
                 for name, data in transformers_tokenizer_files(content.preprocessor.tokenizer).items():
                     staged(name).write_bytes(data)
@@ -150,13 +154,14 @@ def _family(values: Mapping[str, Any], path: Path) -> Registered:
     )
 
 
-def _task(values: Mapping[str, Any], family: Family) -> str:
-    """The task of the class in `architectures`; a class without a counterpart here counts as its backbone."""
-    for architecture in values.get("architectures") or ():
+def _task(values: Mapping[str, Any], family: Family) -> str | None:
+    """The task of the class in `architectures`; None for a class without a counterpart here."""
+    architectures = values.get("architectures") or ("Model",)
+    for architecture in architectures if isinstance(architectures, list | tuple) else ():
         for ending, task in ENDINGS.items():
             if str(architecture).endswith(ending) and task in family.heads:
                 return task
-    return "backbone"
+    return None
 
 
 def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_labels: bool) -> dict[str, Any]:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..builders import build_model as build_model
+    from ..configs import ModelConfig as ModelConfig
+    from ..registry import register_model as register_model
+    from .model import Model as Model
 
 _HERE = {
     "Model": ".model",

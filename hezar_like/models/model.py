@@ -19,7 +19,7 @@ from ..engine.devices import usable_device
 from ..engine.progress import with_progress
 from ..engine.routing import accepted
 from ..errors import OptionError, PreprocessorError
-from ..formats import Content, Format, formats_registry
+from ..formats import Content, write
 from ..formats.weights import stale_weights
 from .summary import describe, shorten, sizes, tabulate
 
@@ -328,10 +328,10 @@ class Model(nn.Module):
         Raises:
             RegistryError: When there is no such format.
             OptionError: When it cannot hold this model.
+            HubError: When the folder cannot be written, or holds a model of another layout.
         """
-        form: Format = formats_registry[format].module_class()
         content = Content(self.config, getattr(self, "task", ""), loading.unique_tensors(self), self.preprocessor)
-        return form.write(content, Path(path))
+        return write(format, content, Path(path))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads what fits by name and shape, and warns of the rest: so a backbone starts a model for fine-tuning.

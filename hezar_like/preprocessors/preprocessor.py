@@ -177,7 +177,12 @@ def read_preprocessors(
     """
     folder = Preprocessor.subfolder if subfolder is None else subfolder
     found = PreprocessorsContainer()
-    for filename in _config_names(Preprocessor) if names is None else names:
+    if names is None:
+        names = _config_names(Preprocessor)
+        # A folder can be looked into, so that one whose class is not imported is an error and not just left out.
+        there = sorted((source.folder / folder).glob("*_config.yaml")) if source.folder is not None else []
+        names += [path.name for path in there if path.name not in names]
+    for filename in names:
         path = source.find(_join(folder, filename))
         if path is None:
             continue
@@ -195,7 +200,8 @@ def _registered(name: Any, path: Path) -> Registered:
     entry = preprocessors_registry.find(name) if isinstance(name, str) else None
     if entry is None:
         problem = "there is no `name`" if name is None else f"unknown preprocessor {str(name)[:200]!r}"
-        raise PreprocessorError(f"{path}: {problem}.{did_you_mean(name, preprocessors_registry)}")
+        advice = "If it is one of your own, import the module that registers it first."
+        raise PreprocessorError(f"{path}: {problem}.{did_you_mean(name, preprocessors_registry)} {advice}")
     return entry
 
 

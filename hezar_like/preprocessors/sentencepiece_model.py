@@ -19,6 +19,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +31,10 @@ from .rust_backend import guarded
 
 __all__ = ["Kind", "Piece", "SentencePieceModel", "backend_from_sentencepiece", "build_backend", "read_sentencepiece"]
 
-MAX_BYTES = 64_000_000
-MAX_PIECES = 2_000_000
+MAX_BYTES, MAX_PIECES = 64_000_000, 2_000_000
 MAX_SYMBOLS = 20_000  # they become one regular expression
 MAX_PIECE_LENGTH = 256
-SPACE = "▁"
-UNIGRAM, BPE = 1, 2
+SPACE, UNIGRAM, BPE = "▁", 1, 2
 PLACEHOLDERS = 0xF0000  # private characters, for user-defined symbols while a text is normalized
 TRAINER = {3: "model_type", 24: "whitespace_as_suffix", 35: "byte_fallback", 41: "bos_id", 42: "eos_id", 43: "pad_id"}
 NORMALIZER = {2: "charsmap", 3: "add_dummy_prefix", 4: "remove_extra_whitespaces", 5: "escape_whitespaces"}
@@ -82,9 +81,6 @@ def backend_from_sentencepiece(path: str | Path) -> RustTokenizer:
     return build_backend(read_sentencepiece(path), path)
 
 
-# -- reading --------------------------------------------------------------------------------------------------------
-
-
 def read_sentencepiece(path: str | Path) -> SentencePieceModel:
     """Reads a `.model` file; a TokenizerError names the path."""
     with guarded(f"{str(path)!r} is not a sentencepiece model", "Download it again."), open(path, "rb") as file:
@@ -119,7 +115,7 @@ def _model(data: bytes) -> SentencePieceModel:
     # The kind of a piece decides, as for sentencepiece, not what the trainer was told.
     unknown = [index for index, piece in enumerate(pieces) if piece.kind is Kind.UNKNOWN]
     if len(unknown) != 1:
-        raise ValueError(f"{len(pieces)} pieces, and {len(unknown)} of them for unknown text instead of one")
+        raise ValueError(f"{len(unknown)} of {len(pieces)} pieces stand for unknown text instead of one")
     return SentencePieceModel(pieces, unknown[0], **values)
 
 
@@ -181,12 +177,10 @@ def build_backend(model: SentencePieceModel, path: str | Path) -> RustTokenizer:
         "it has unused pieces": bool(model.texts(Kind.UNUSED)),
         f"it has more than {MAX_SYMBOLS} symbols": len(model.texts(Kind.USER_DEFINED)) > MAX_SYMBOLS,
     }
-    for reason, applies in reasons.items():
-        if applies:
-            raise TokenizerError(f"{str(path)!r} cannot be read: {reason}. Convert it to a tokenizer.json first.")
+    if reason := ", and ".join(reason for reason, applies in reasons.items() if applies):
+        raise TokenizerError(f"{str(path)!r} cannot be read: {reason}. Convert it to a tokenizer.json first.")
     with guarded(f"{str(path)!r} makes no tokenizer", "Download it again."):
-        # sentencepiece takes the longest symbol at each place
-        symbols = sorted(model.texts(Kind.USER_DEFINED), key=len, reverse=True)
+        symbols = sorted(model.texts(Kind.USER_DEFINED), key=len, reverse=True)  # the longest at each place counts
         scores = [(text, score) for text, score, _ in model.pieces]
         unigram = models.Unigram(scores, model.unk_id, model.byte_fallback) if model.model_type == UNIGRAM else None
         backend = RustTokenizer(unigram or _bpe(model, symbols))
@@ -220,17 +214,22 @@ def _bpe(model: SentencePieceModel, symbols: list[str]) -> models.BPE:
 
 
 def _normalizer(model: SentencePieceModel, symbols: list[str]) -> Any:
-    steps: list[Any] = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
-    # User-defined symbols are not normalized: those that would change step aside.
-    changed = [symbol for symbol in symbols if any(step.normalize_str(symbol) != symbol for step in steps)]
-    aside = {symbol: chr(PLACEHOLDERS + index) for index, symbol in enumerate(changed)}
-    steps[:0] = [normalizers.Replace(symbol, placeholder) for symbol, placeholder in aside.items()]
+    steps: list[Any] = [normalizers.Prepend(" ")] if model.add_dummy_prefix else []
     if model.remove_extra_whitespaces:  # a "▁" of the text itself counts as a space at its end, and nowhere else
-        steps += [normalizers.Replace(Regex(rf"\A +|[ {SPACE}]+\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
-    steps += [normalizers.Prepend(" ")] if model.add_dummy_prefix else []
+        extra = normalizers.Replace(Regex(rf"\A +|[ {SPACE}]+\z"), "")
+        steps = [extra, normalizers.Replace(Regex(" {2,}"), " "), *steps]
+    aside: dict[str, str] = {}
+    if model.charsmap:
+        charsmap = normalizers.Precompiled(model.charsmap)
+        # Rust takes "\r\n" for one character, and would drop the second half.
+        rules = [normalizers.Replace("\r", charsmap.normalize_str("\r")), charsmap]
+        steps = rules + steps if model.remove_extra_whitespaces else steps + rules
+        # User-defined symbols are not normalized: those that would change step aside.
+        changed = [symbol for symbol in symbols if charsmap.normalize_str(symbol) != symbol]
+        aside = {symbol: chr(PLACEHOLDERS + index) for index, symbol in enumerate(changed)}
     steps += [normalizers.Replace(" ", SPACE)] if model.escape_whitespaces else []
-    steps += [normalizers.Replace(placeholder, symbol) for symbol, placeholder in aside.items()]
-    return normalizers.Sequence(steps)
+    away, back = aside.items(), ((placeholder, symbol) for symbol, placeholder in aside.items())
+    return normalizers.Sequence([*starmap(normalizers.Replace, away), *steps, *starmap(normalizers.Replace, back)])
 
 
 def _pre_tokenizers(model: SentencePieceModel, symbols: list[str]) -> list[Any]:
@@ -239,7 +238,7 @@ def _pre_tokenizers(model: SentencePieceModel, symbols: list[str]) -> list[Any]:
         escaped = (re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", symbol) for symbol in symbols)
         splits.append(pre_tokenizers.Split(Regex("|".join(escaped)), "isolated"))
     texts = {piece.text for piece in model.pieces}
-    # Words are split apart where no piece can cross the space between them; then words can be told apart and cached.
+    # Split into words where no piece can cross a space: then words can be told apart, and are cached.
     if SPACE in texts and not any(SPACE in text[1:] for text in texts):
         splits.append(pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never", split=True))
     return splits

@@ -58,7 +58,7 @@ class TokenizerConfig(PreprocessorConfig):
     min_frequency: Count = 2
     limit_alphabet: Count = 1000
     initial_alphabet: list[str] = field(default_factory=list)
-    show_progress: bool = True
+    show_progress: bool = False
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any], **overrides: Any) -> Self:

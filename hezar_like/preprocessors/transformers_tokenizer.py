@@ -187,8 +187,13 @@ def _plain(path: Path, kind: str, settings: Mapping[str, Any]) -> tuple[RustToke
     ids = {"unk": model.unk_id, "bos": model.bos_id, "eos": model.eos_id, "pad": model.pad_id}
     tokens = {role: model.pieces[index].text for role, index in ids.items() if index >= 0}
     if kind.endswith("T5"):
-        # <extra_id_0> is the last id; the last-named comes first.
-        extra = [f"<extra_id_{i}>" for i in reversed(range(int(settings.get("extra_ids", 100))))]
+        # <extra_id_0> has the last id.
+        count = settings.get("extra_ids", 100)
+        if not isinstance(count, int) or count not in range(10_000):
+            raise TokenizerError(
+                f"{str(path)!r}: extra_ids={count!r:.100} makes no tokens. Correct tokenizer_config.json."
+            )
+        extra = [f"<extra_id_{i}>" for i in reversed(range(count))]
         backend.add_special_tokens([AddedToken(token, normalized=False) for token in extra])
     wanted = {
         "bos": settings.get("add_bos_token", kind == "Llama"),
@@ -200,10 +205,8 @@ def _plain(path: Path, kind: str, settings: Mapping[str, Any]) -> tuple[RustToke
 
 
 def _unknown(path: Path, kind: str) -> TokenizerError:
-    return TokenizerError(
-        f"{str(path)!r} belongs to a tokenizer {kind!r}, which has rules of its own. Save a tokenizer.json beside it with "
-        "transformers."
-    )
+    rest = "has rules of its own. Save a tokenizer.json beside it with transformers."
+    return TokenizerError(f"{str(path)!r} belongs to the tokenizer {kind!r:.100}, which {rest}")
 
 
 def _set_post_processor(backend: RustTokenizer, tokens: Mapping[str, str], settings: Mapping[str, Any]) -> None:

@@ -67,6 +67,12 @@ class Task(Model):
             self.family.initialize(self, self.config)
         self.tie()
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs `forward`; what transformers calls `input_ids` is `token_ids` here, and both are taken."""
+        if "input_ids" in kwargs and "token_ids" not in kwargs:
+            kwargs["token_ids"] = kwargs.pop("input_ids")
+        return super().__call__(*args, **kwargs)
+
     @property
     def family(self) -> Family:
         """The family of the backbone."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_models import tiny_model
 
 from hezar_like import Model
 from hezar_like.registry import families_registry, models_registry
-from tests.tiny_models import tiny_model
 
 PAIRS = [
     (family, own, other)
