@@ -283,6 +283,7 @@ class ModelConfig(Config):
         space = {
             "name": name,
             "family": family_config.family,
+            "aliases": {**family_config.aliases, **cls.aliases},
             "__doc__": family_config.__doc__,
             "__module__": __name__,
             "__reduce__": lambda self: (_rebuild, (self.name, self.to_dict())),

@@ -51,7 +51,7 @@ class Family:
         prefix: What the foreign names of the backbone begin with where there is a head.
         spellings: Older spellings inside foreign names; see `KeyMap`.
         model_types: transformers' names (`model_type`) of this family.
-        title: How transformers' class names for this family begin, as in `BertModel`.
+        titles: How transformers' class names for this family begin, as in `BertModel`; the first is written.
         initialize: Fills a model's parameters with random values, given the model and its config.
     """
 
@@ -63,7 +63,7 @@ class Family:
     prefix: str = ""
     spellings: Mapping[str, str] = field(default_factory=dict)
     model_types: tuple[str, ...] = ()
-    title: str = ""
+    titles: tuple[str, ...] = ()
     initialize: Callable[[nn.Module, Any], None] = lambda model, config: initialize(
         model, config.get("initializer_range", 0.02)
     )

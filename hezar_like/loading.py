@@ -19,6 +19,7 @@ from .formats import Checkpoint, detect
 from .formats.format import Request
 from .hub import Source
 from .layers import materialize, without_memory
+from .registry import tasks_registry
 
 __all__ = ["fitting_tensors", "load_model", "unique_tensors"]
 
@@ -43,6 +44,7 @@ def load_model(
     kind = _weight_type(dtype)
     form = detect(source, config_filename)
     own_task = getattr(cls, "task", "")
+    task = tasks_registry[task].name if task is not None else None
     checkpoint = form.open(source, Request(task or own_task or None, model_filename, config_filename))
     module_class = checkpoint.entry.module_class
     if not issubclass(module_class, cls):
@@ -174,7 +176,10 @@ def _fill(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_
             f"{reason}: {_list(fresh)}. Train the model before you use it."
         )
     dtype = dtype or _common_type(match, checkpoint)
-    state = {name: _read(name, keys, checkpoint).to(dtype) for name, keys in match.sources.items()}
+    state = {
+        name: _read(name, keys, checkpoint).to(dtype if match.expected[name].is_floating_point() else None)
+        for name, keys in match.sources.items()
+    }
     nn.Module.load_state_dict(model, state | {k: v.to(dtype) for k, v in fresh.items()}, strict=False, assign=True)
     model.tie()
 
@@ -214,15 +219,20 @@ def _refuse(match: _Match, checkpoint: Checkpoint, allowed: Mapping[str, Tensor]
     wrong_types = {
         f"{name!r} ({str(header[keys[0]].dtype).removeprefix('torch.')})"
         for name, keys in match.sources.items()
-        if match.expected[name].is_floating_point() and header[keys[0]].dtype not in WEIGHT_TYPES
+        if not _fits(match.expected[name].dtype, header[keys[0]].dtype)
     }
     if wrong_types:
-        problems.append(f"of a type that is no weight type: {', '.join(sorted(wrong_types)[:LISTED])}")
+        problems.append(f"of a type that does not fit: {', '.join(sorted(wrong_types)[:LISTED])}")
     if problems:
         raise CheckpointError(
             f"the weights in {checkpoint.weights.description} do not fit {checkpoint.entry.name!r}; "
             f"{'; '.join(problems)}. Check that config and weights belong together."
         )
+
+
+def _fits(own: torch.dtype, given: torch.dtype) -> bool:
+    """Whether a tensor of a type may be loaded: weights of any precision, anything else, such as counts, as it is."""
+    return given in WEIGHT_TYPES if own.is_floating_point else given == own
 
 
 def _read(name: str, keys: list[str], checkpoint: Checkpoint) -> Tensor:

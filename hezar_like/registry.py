@@ -187,6 +187,10 @@ class ModelsRegistry(Registry):
 
     def unknown(self, name: object) -> RegistryError:
         """The error for an unknown name; a known family without that head is told apart from a typing error."""
+        family, task = self._split(str(name))
+        if family is not None:
+            heads = ", ".join(sorted(self._families[family].module_class.heads))
+            return RegistryError(f"the family {family!r} has no head for the task {task!r}; it has: {heads}.")
         return RegistryError(
             f"unknown model {str(name)[:200]!r}.{did_you_mean(name, self)} "
             "A model of your own is known once the module that registers it is imported."
@@ -209,11 +213,18 @@ class ModelsRegistry(Registry):
         return self._entries.get(name) or self._resolve(name)
 
     def _resolve(self, name: str) -> Registered | None:
+        family, task = self._split(name)
+        if family is None or task not in self._families[family].module_class.heads:
+            return None
+        return self.compose(family, task)
+
+    def _split(self, name: str) -> tuple[str | None, str]:
+        """The family and the task in a name, where it has a family; the longest suffix that names a task counts."""
         for suffix in sorted([*self._tasks, *self._tasks.aliases], key=len, reverse=True):
             stem = name.removesuffix(f"_{suffix}")
             if stem != name and stem in self._families:
-                return self.compose(stem, suffix)
-        return self.compose(name, "backbone") if name in self._families else None
+                return stem, self._tasks[suffix].name
+        return (name if name in self._families else None), "backbone"
 
 
 def caller_location(depth: int = 2) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +14,25 @@ from .formats.weights import save_weights, stale_weights
 from .preprocessors import PreprocessorsContainer
 from .preprocessors.preprocessor import preprocessor_config_files
 
-__all__ = ["save_model"]
+__all__ = ["save_model", "superseded"]
+
+DEFAULT_WEIGHTS = "model.safetensors"
+
+
+def superseded(filename: str, kept: Collection[str], existing: Iterable[str], *, with_preprocessor: bool) -> list[str]:
+    """Files of a model that was saved before, which would be loaded with or instead of the new one's.
+
+    Args:
+        filename: Name of the new weights file.
+        kept: Names that were written.
+        existing: Names that are there.
+        with_preprocessor: Whether preprocessors were written too.
+    """
+    existing = list(existing)
+    names = {name for own in (filename, DEFAULT_WEIGHTS) for name in stale_weights(own, kept, existing)}
+    if with_preprocessor:
+        names |= set(preprocessor_config_files()) - set(kept)
+    return sorted(names)
 
 
 def save_model(
@@ -45,12 +63,14 @@ def save_model(
     refuse_other_layouts(folder, own=("native",))
     with files.stage(folder) as staged:
         kept = save_weights(tensors, staged, filename)
-        for stale in stale_weights(filename, kept, [entry.name for entry in folder.iterdir()]):
+        existing = [entry.name for entry in folder.iterdir()]
+        # What is asked for here and written below stays: a name of this save is never deleted.
+        for stale in superseded(filename, kept, existing, with_preprocessor=False):
             staged.remove(stale)
         if preprocessor is not None:
             for file, content in preprocessor.files().items():
                 staged(file).write_bytes(content.encode() if isinstance(content, str) else content)
             for file in preprocessor_config_files():
-                staged.remove(file)  # of a model that was saved here before; what is written now stays
+                staged.remove(file)
         staged(config_filename).write_text(text_files.dump_yaml(config.to_dict()), encoding="utf-8")
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sized
@@ -12,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..errors import InputError, NonFiniteOutput, OptionError
+from ..errors import InputError, NonFiniteOutput, OptionError, did_you_mean
 from .batches import Batch, by_input, plan, unbatch, windows
 from .devices import usable_device
 from .routing import accepted, route
@@ -82,6 +83,7 @@ def _results(
     routed: list[dict[str, Any]],
 ) -> Iterator[Any]:
     if not preprocess:
+        _check_names(inputs, model.generate if model.is_generative else model.forward)
         yield from _window(model, inputs, _count(inputs), limit, False, post_process, routed)
         return
     size = min((limit or DEFAULT_BATCH_SIZE) * model.batches_per_window, sys.maxsize)
@@ -93,6 +95,16 @@ def _results(
             error.index = None if error.index is None else error.index + start
             raise
         start += len(window)
+
+
+def _check_names(batch: Any, run: Callable[..., Any]) -> None:
+    """What the user prepared is all meant: a misspelled mask must not just be left out."""
+    if isinstance(batch, Mapping) and not isinstance(batch, Batch):
+        known = {*inspect.signature(run).parameters, "input_ids"}
+        taken = accepted(run, batch)
+        for key in batch if taken else ():
+            if key not in taken and key not in known:
+                raise OptionError(f"the model takes no {key!r}.{did_you_mean(key, known)}")
 
 
 def _windows(model: Predicting, inputs: Any, size: int) -> Iterator[Any]:

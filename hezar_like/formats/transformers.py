@@ -29,6 +29,10 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+)  # fmt: skip
 # How class names in `architectures` end; the first of a task is what export writes.
 ENDINGS = {
     "ForSequenceClassification": "text_classification",
@@ -52,10 +56,10 @@ IRRELEVANT = frozenset({
     "return_dict_in_generate", "sep_token_id", "sinusoidal_pos_embds", "suppress_tokens", "task_specific_params",
     "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tie_weights_", "tokenizer_class", "top_k", "top_p",
     "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "bos_token_id",
-    "eos_token_id", "id2label", "num_labels", "add_cross_attention",
+    "eos_token_id", "id2label", "num_labels", "attn_implementation",
 })  # fmt: skip
 # Settings that would change what is computed, or name code.
-REFUSED = frozenset({"attn_implementation", "auto_map", "is_decoder"})
+REFUSED = frozenset({"_attn_implementation_internal", "_target_", "add_cross_attention", "auto_map", "is_decoder"})
 
 
 @register_format("transformers", "config.json + model.safetensors, as transformers writes it")
@@ -65,7 +69,7 @@ class Transformers(Format):
     rank = 2
 
     def tell_tales(self, config_filename: str | None) -> list[str]:
-        return [config_filename or CONFIG]
+        return [f"{config_filename or CONFIG} with a model_type"]
 
     def detect(self, source: Source, config_filename: str | None) -> bool:
         name = config_filename or CONFIG
@@ -124,8 +128,16 @@ class Transformers(Format):
         config = content.config
         family = family_of(config) if config.family else None
         ending = EXPORTED.get(content.task)
-        if family is None or ending is None or not family.title or not family.heads[content.task].published(config):
+        if family is None or ending is None or not family.titles or not family.heads[content.task].published(config):
             raise OptionError(f"transformers has no model for {config.name!r}. Use save() for our own layout.")
+        extra = [
+            name for name in content.preprocessor if content.preprocessor[name] is not content.preprocessor.tokenizer
+        ]
+        if extra:
+            raise OptionError(
+                f"transformers has no place for {', '.join(map(repr, extra))} and would read texts otherwise without. "
+                "Set model.preprocessor = model.preprocessor.tokenizer first, and do that step yourself."
+            )
         keymap = family.keymap(content.task)
         with files.stage(folder) as staged:
             kept = save_weights(dict(keymap.to_foreign(content.tensors.items(), bare=ending == "Model")), staged)
@@ -134,7 +146,9 @@ class Transformers(Format):
             if content.preprocessor.tokenizer is not None:
                 for name, data in transformers_tokenizer_files(content.preprocessor.tokenizer).items():
                     staged(name).write_bytes(data)
-            for name, settings in self.settings(content, family, family.title + ending).items():
+            for name in TOKENIZER_FILES:
+                staged.remove(name)  # of a model that was exported here before; what is written now stays
+            for name, settings in self.settings(content, family, family.titles[0] + ending).items():
                 staged(name).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return folder
 
@@ -156,11 +170,13 @@ def _family(values: Mapping[str, Any], path: Path) -> Registered:
 
 def _task(values: Mapping[str, Any], family: Family) -> str | None:
     """The task of the class in `architectures`; None for a class without a counterpart here."""
-    architectures = values.get("architectures") or ("Model",)
-    for architecture in architectures if isinstance(architectures, list | tuple) else ():
-        for ending, task in ENDINGS.items():
-            if str(architecture).endswith(ending) and task in family.heads:
-                return task
+    architectures = values.get("architectures")
+    if not architectures:
+        return "backbone"
+    named = {f"{title}{ending}": task for title in family.titles for ending, task in ENDINGS.items()}
+    for architecture in architectures if isinstance(architectures, list) else ():
+        if isinstance(architecture, str) and named.get(architecture) in family.heads:
+            return named[architecture]
     return None
 
 
@@ -169,10 +185,11 @@ def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_la
     config_class = entry.config_class
     known = {*config_class.fields(), *config_class.aliases}
     for key, value in values.items():
-        if value and (key in REFUSED or (key.startswith("_") and key not in IRRELEVANT)):
+        if value and key in REFUSED:
             raise ConfigError(f"{path}: {key!r} is not supported: it asks for another model or for code of its own.")
     labels = {"id2label", "num_labels", "problem_type"}
-    unknown = [key for key in values if key not in known | IRRELEVANT | REFUSED]
+    # Names with an underscore are transformers' own notes.
+    unknown = [key for key in values if key not in known | IRRELEVANT | REFUSED and not key.startswith("_")]
     if unknown:
         logger.warning(f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}")
     fields = {key: values[key] for key in values if key in known and (with_labels or key not in labels)}

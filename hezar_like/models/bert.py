@@ -146,7 +146,7 @@ def mask_filling_head(keys: Table, activation: str | None = None) -> Head:
     keys=KEYS,
     prefix="bert.",
     spellings=TENSORFLOW_SPELLINGS,
-    title="Bert",
+    titles=("Bert",),
     heads={
         "backbone": pooler_head({"bert.pooler.dense": "head.dense", "cls.seq_relationship": None}),
         "text_embedding": pooler_head({"bert.pooler.dense": "head.dense", "cls.seq_relationship": None}),

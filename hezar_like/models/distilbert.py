@@ -56,7 +56,7 @@ BLOCK = "backbone.stack.blocks.{}."
         "transformer.layer.{}.ffn.lin2": BLOCK + "mlp.down",
         "transformer.layer.{}.output_layer_norm": BLOCK + "mlp_norm",
     },
-    title="DistilBert",
+    titles=("DistilBert",),
     heads={
         "backbone": Head(),
         "text_embedding": Head(),

@@ -20,7 +20,6 @@ from ..engine.progress import with_progress
 from ..engine.routing import accepted
 from ..errors import OptionError, PreprocessorError
 from ..formats import Content, write
-from ..formats.weights import stale_weights
 from .summary import describe, shorten, sizes, tabulate
 
 if TYPE_CHECKING:
@@ -248,7 +247,7 @@ class Model(nn.Module):
         """Saves config, weights and preprocessors to a folder: all of it, or, on an error, nothing.
 
         Args:
-            path: The folder; a model in it is replaced, but weights under another `filename` stay.
+            path: The folder; a model in it is replaced.
             filename: Name of the weights file; `.pt` and `.bin` are written by torch instead of safetensors.
             save_preprocessor: Whether to save the preprocessors too.
             config_filename: Name of the config file.
@@ -302,6 +301,7 @@ class Model(nn.Module):
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save(folder, filename, push_preprocessor, config_filename)
+            name = filename or self.model_filename
             found = {p.relative_to(folder).as_posix(): p for p in sorted(Path(folder).rglob("*")) if p.is_file()}
             return hub.push(
                 repo_id,
@@ -311,7 +311,7 @@ class Model(nn.Module):
                 token=token,
                 revision=revision,
                 create_pr=create_pr,
-                delete=lambda existing: stale_weights(filename or self.model_filename, list(found), existing),
+                delete=lambda old: saving.superseded(name, found, old, with_preprocessor=push_preprocessor),
                 card=model_card.write(repo_id, self.config.name, getattr(self, "task", ""), self.num_parameters),
             )
 

@@ -53,7 +53,7 @@ NO_POOLER = {"roberta.pooler.dense": None}
     keys=KEYS,
     prefix="roberta.",
     spellings=TENSORFLOW_SPELLINGS,
-    title="Roberta",
+    titles=("Roberta", "XLMRoberta", "Camembert"),
     heads={
         "backbone": pooler_head({"roberta.pooler.dense": "head.dense"}),
         "text_embedding": pooler_head({"roberta.pooler.dense": "head.dense"}),

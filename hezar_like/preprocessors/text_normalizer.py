@@ -87,7 +87,7 @@ class TextNormalizer(Preprocessor):
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise InputError(f"item {index} of the inputs is {text!r:.60} ({type(text).__name__}); give a text.")
+                raise InputError(f"is {text!r:.60} ({type(text).__name__}); give a text.", index)
         steps = [
             *([normalizers.NFKD()] if (self.config.nfkd if nfkd is None else nfkd) else []),
             *([normalizers.NFKC()] if (self.config.nfkc if nfkc is None else nfkc) else []),

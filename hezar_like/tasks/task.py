@@ -73,6 +73,12 @@ class Task(Model):
             kwargs["token_ids"] = kwargs.pop("input_ids")
         return super().__call__(*args, **kwargs)
 
+    def run(self, batch: Any, **options: Any) -> Any:
+        """See `Model.run`; takes `input_ids` too."""
+        if isinstance(batch, Mapping) and "input_ids" in batch and "token_ids" not in batch:
+            batch = {"token_ids" if key == "input_ids" else key: value for key, value in batch.items()}
+        return super().run(batch, **options)
+
     @property
     def family(self) -> Family:
         """The family of the backbone."""

@@ -254,6 +254,9 @@ class TextTask(Task):
         if normalizer is None:
             return texts
 
+        if all(isinstance(text, str) for text in texts):
+            return list(normalizer(texts))
+
         def normalize(text: Any) -> Any:
             if isinstance(text, str):
                 return normalizer(text)[0]

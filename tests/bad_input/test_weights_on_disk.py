@@ -144,7 +144,7 @@ def damage(folder: Path, kind: str) -> None:
         ("escape", [r"unexpected: 'head.\x1b[31m../../x'"]),
         ("rank 0", [f"{OUT!r} is [] in the file, [3, 32] in the model"]),
         ("rank 60", [f"{OUT!r} is [1, 1, "]),
-        ("integers", [f"{OUT!r} (int64)", "no weight type"]),
+        ("integers", [f"{OUT!r} (int64)", "a type that does not fit"]),
         ("layer", ["'backbone.stack.blocks.1.attn.q.weight' (near 'backbone.stack.blocks.7.attn.q.weight')"]),
         ("nothing", ["missing"]),
     ],

@@ -9,7 +9,13 @@ import torch
 
 from hezar_like import Model, ModelConfig, build_model
 from hezar_like.errors import HubError
-from hezar_like.preprocessors import Preprocessor, WordPieceConfig, WordPieceTokenizer
+from hezar_like.preprocessors import (
+    Preprocessor,
+    TextNormalizer,
+    TextNormalizerConfig,
+    WordPieceConfig,
+    WordPieceTokenizer,
+)
 
 TEXTS = ["a small text", "another one that is longer", "متن فارسی"]
 
@@ -85,3 +91,13 @@ def test_load_locally_asks_nobody(hub, model):
     with pytest.raises(HubError, match="there is no folder 'ann/classifier'"):
         Model.load("ann/classifier", load_locally=True)
     assert hub.log == []
+
+
+def test_pushing_again_leaves_no_preprocessor_of_before(hub, model):
+    tokenizer = model.preprocessor.tokenizer
+    model.preprocessor = [tokenizer, TextNormalizer(TextNormalizerConfig())]
+    model.push_to_hub("ann/classifier", token="hf_write")
+    assert list(Model.load("ann/classifier").preprocessor) == ["wordpiece_tokenizer", "text_normalizer"]
+    model.preprocessor = tokenizer
+    model.push_to_hub("ann/classifier", token="hf_write")
+    assert list(Model.load("ann/classifier").preprocessor) == ["wordpiece_tokenizer"]

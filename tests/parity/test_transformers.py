@@ -149,7 +149,7 @@ def assert_transformers_opens(folder: Path, task: str, theirs: Any, variant: str
 def test_every_exported_task_is_here() -> None:
     assert set(EXPORTED) == set(CLASSES)
     assert {family.name for family in MODEL_TYPES.values()} == {
-        name for name, family in FAMILIES.items() if family.title
+        name for name, family in FAMILIES.items() if family.titles
     }
 
 
