@@ -1,4 +1,4 @@
-"""Build, load, run, train, save and share models in one line, whatever system their checkpoint came from.
+"""Build, load, run, save and share models in one line, whatever system their checkpoint came from.
 
     from hezar_like import Model
     Model.load("org/name").predict(["a text", "another"])
