@@ -205,6 +205,8 @@ class Config(metaclass=_ConfigType):
         # Hezar wrote some fields twice, under their published name, which counts, and under the general one.
         doubled = {field for alias, field in kind.aliases.items() if alias in values}
         dropped = doubled | (LEGACY_KEYS - set(kind.fields()))
+        if values.get("add_cross_attention"):
+            dropped.discard("add_cross_attention")  # that is another architecture, and so an unknown key
         return kind.from_dict({key: value for key, value in values.items() if key not in dropped}, **overrides)
 
     @classmethod

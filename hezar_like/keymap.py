@@ -60,13 +60,6 @@ class KeyMap:
             raise KeyError(key)
         return found[0].removeprefix(self.prefix) if bare else found[0]
 
-    def to_native(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Renames; what the table drops or does not know is left out."""
-        for key, tensor in weights:
-            native = self.native(key)
-            if native is not None:
-                yield native, tensor
-
     def to_foreign(self, weights: Iterable[tuple[str, Tensor]], *, bare: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Renames native tensors for export; see `foreign`.
 

@@ -10,13 +10,12 @@ from torch import Tensor
 from . import files, text_files
 from .configs import ModelConfig
 from .formats import refuse_other_layouts
+from .formats.native import WEIGHTS
 from .formats.weights import save_weights, stale_weights
 from .preprocessors import PreprocessorsContainer
 from .preprocessors.preprocessor import preprocessor_config_files
 
 __all__ = ["save_model", "superseded"]
-
-DEFAULT_WEIGHTS = "model.safetensors"
 
 
 def superseded(filename: str, kept: Collection[str], existing: Iterable[str], *, with_preprocessor: bool) -> list[str]:
@@ -29,7 +28,7 @@ def superseded(filename: str, kept: Collection[str], existing: Iterable[str], *,
         with_preprocessor: Whether preprocessors were written too.
     """
     existing = list(existing)
-    names = {name for own in (filename, DEFAULT_WEIGHTS) for name in stale_weights(own, kept, existing)}
+    names = {name for own in (filename, WEIGHTS[0]) for name in stale_weights(own, kept, existing)}
     if with_preprocessor:
         names |= set(preprocessor_config_files()) - set(kept)
     return sorted(names)

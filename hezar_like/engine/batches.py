@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Self, TypeVar
 
 from torch import Tensor
@@ -82,7 +82,7 @@ def windows(inputs: Iterable[T], size: int, first: int | None = None) -> Iterato
 
 def _numbered(inputs: Iterable[T]) -> Iterator[T]:
     source = iter(inputs)
-    for index in range(10**18):
+    for index in count():
         try:
             item = next(source)
         except StopIteration:

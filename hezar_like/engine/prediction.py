@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError, NonFiniteOutput, OptionError, did_you_mean
 from .batches import Batch, by_input, plan, unbatch, windows
 from .devices import usable_device
-from .routing import accepted, route
+from .routing import accepted, check_positive, route
 
 __all__ = ["Predicting", "stream"]
 
@@ -64,8 +64,8 @@ def stream(
     options: Mapping[str, Any],
 ) -> Iterator[Any]:
     """Checks everything at once, then yields results lazily; see `Model.stream`."""
-    if batch_size != "auto" and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise OptionError(f"batch_size is {batch_size!r}; it must be a positive integer or 'auto'.")
+    if batch_size != "auto":
+        check_positive("batch_size", batch_size, " or 'auto'")
     limit = None if isinstance(batch_size, str) else batch_size
     run = model.generate if model.is_generative else model.forward
     routed = route(options, model.preprocess, run, model.post_process, only=model.forward_options, also=OWN_OPTIONS)

@@ -8,7 +8,22 @@ from typing import Any
 
 from ..errors import OptionError, did_you_mean
 
-__all__ = ["accepted", "route"]
+__all__ = ["accepted", "check_positive", "route"]
+
+
+def check_positive(name: str, value: object, alternative: str = "") -> None:
+    """Checks an option that is a number of things.
+
+    Args:
+        name: The option.
+        value: What was given.
+        alternative: What else it may be, for the message.
+
+    Raises:
+        OptionError: When it is not a positive integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OptionError(f"{name} is {value!r}; it must be a positive integer{alternative}.")
 
 
 def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from ..family import Family
 from ..files import check_name
 from ..hub import Source
 from ..preprocessors import PreprocessorsContainer
+from ..preprocessors.transformers_tokenizer import Find
 from ..text_files import read_json
 from .format import Checkpoint, Content, Request, register_format
-from .transformers import Find, Transformers
+from .transformers import Transformers
 
 logger = logging.getLogger("hezar_like")
 MODULES = "modules.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ from ..errors import ConfigError, OptionError, did_you_mean
 from ..family import Family, family_of
 from ..hub import Source
 from ..preprocessors import PreprocessorsContainer
-from ..preprocessors.transformers_tokenizer import tokenizer_from_transformers, transformers_tokenizer_files
+from ..preprocessors.transformers_tokenizer import Find, tokenizer_from_transformers, transformers_tokenizer_files
 from ..registry import Registered, families_registry, models_registry
 from ..text_files import read_json
 from .format import Checkpoint, Content, Format, Request, register_format
 from .weights import find_weights, save_weights, stale_weights
 
 logger = logging.getLogger("hezar_like")
-Find = Callable[[str], Path | None]
 
 CONFIG = "config.json"
 WEIGHTS = (

@@ -27,7 +27,7 @@ class ClassificationHead(nn.Module):
         labels: Number of labels.
         activation: A name in `ACTIVATIONS`.
         dropout: Dropout probability before the last layer.
-        dropout_first: Whether dropout also comes before the dense layer (RoBERTa).
+        dropout_first: Whether dropout also comes before the dense layer.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TokenHead(nn.Module):
         width: Size of the hidden states.
         labels: Number of labels.
         dropout: Dropout probability before each layer.
-        dense: Whether a dense layer and tanh come first (Hezar's RoBERTa).
+        dense: Whether a dense layer and tanh come first.
     """
 
     def __init__(self, width: int, labels: int, *, dropout: float = 0.0, dense: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..family import Head, register_family
 from ..fields import Layers, Probability
 from ..layers import ClassificationHead, TokenHead
-from .bert import Bert, EncoderConfig, mask_filling_head
+from .bert import BLOCK, Bert, EncoderConfig, mask_filling_head
 
 
 @dataclass(kw_only=True)
@@ -32,9 +32,6 @@ class DistilBertConfig(EncoderConfig):
     """Number of blocks."""
     seq_classif_dropout: Probability = 0.2
     """Dropout before the last layer of the classification head."""
-
-
-BLOCK = "backbone.stack.blocks.{}."
 
 
 @register_family(

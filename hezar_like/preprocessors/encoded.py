@@ -135,6 +135,11 @@ class Encoded:
         return self._pick(self._whole.special)
 
     @property
+    def content(self) -> list[int]:
+        """Positions in this row of the tokens that the post-processor did not add."""
+        return [position for position, special in enumerate(self.special) if not special]
+
+    @property
     def sequence_ids(self) -> list[int | None]:
         """0 or 1: which text the token comes from; None where the post-processor added it."""
         return self._pick(self._whole.sequence_ids)

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from ..configs import ModelConfig
-from ..errors import InputError, OptionError, PreprocessorError
+from ..engine.routing import check_positive
+from ..errors import InputError, PreprocessorError
 from ..outputs import ClassifierOutput
 from .scoring import ScoringTask
 from .task import register_task
 from .text import TextBatch, TextInput, content_places, own_batch
-
-IGNORED = -100
 
 
 class FilledMask(TypedDict):
@@ -37,15 +33,6 @@ class FilledMask(TypedDict):
 @register_task("mask_filling", ModelConfig, "tokens for masks", aliases=("fill_mask", "masked_lm", "masklm"))
 class MaskFilling(ScoringTask):
     """Fills the masks in texts."""
-
-    def compute_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy over the tokens whose label is not -100.
-
-        Args:
-            logits: [batch, length, vocabulary].
-            labels: [batch, length] int64.
-        """
-        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
 
     def infer(self, batch: Any, **options: Any) -> ClassifierOutput:
         """Scores only the masks: the vocabulary is by far the widest layer."""
@@ -70,8 +57,7 @@ class MaskFilling(ScoringTask):
         Raises:
             InputError: For a text without a mask.
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise OptionError(f"top_k is {top_k!r}; it must be a positive integer.")
+        check_positive("top_k", top_k)
         probabilities = outputs.logits.float().softmax(-1)
         scores, tokens = probabilities.topk(min(top_k, probabilities.size(-1)))
         scored = batch["token_ids"] == self._mask_id()

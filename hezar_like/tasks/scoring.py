@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..outputs import ClassifierOutput
 from .text import TextTask
 
 __all__ = ["ScoringTask"]
+
+IGNORED = -100
+"""The label of a token that has none."""
 
 
 class ScoringTask(TextTask):
@@ -59,6 +61,11 @@ class ScoringTask(TextTask):
             attentions=output.attentions,
         )
 
-    @abstractmethod
     def compute_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of scores against labels, a scalar."""
+        """The mean cross entropy of the tokens whose label is not -100, a scalar.
+
+        Args:
+            logits: [batch, length, choices].
+            labels: [batch, length] int64.
+        """
+        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, OptionError
@@ -19,7 +18,6 @@ from .task import register_task
 from .text import TextBatch, TextInput, content_places, own_batch
 
 Aggregate = Literal["word", "entity"]
-IGNORED = -100
 UNREAD = "O"
 """Label of a given word of which the model read no token."""
 _SCHEME = re.compile(r"([BIMESLUW])[-_](.+)")
@@ -79,15 +77,6 @@ class SequenceLabeling(ScoringTask):
     long_text = "window"
     reads_words = True
 
-    def compute_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy over the tokens whose label is not -100.
-
-        Args:
-            logits: [batch, length, labels].
-            labels: [batch, length] int64.
-        """
-        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
-
     def check_input(self, item: TextInput, index: int) -> None:
         if isinstance(item.text, tuple):
             raise InputError("is a pair of texts. Give one text, or the list of its words.", index)
@@ -138,7 +127,7 @@ class SequenceLabeling(ScoringTask):
 
     def _tokens(self, item: TextInput, scores: Tensor) -> list[TokenLabel]:
         encoded = item.encoded
-        columns = [i for i, special in enumerate(encoded.special) if not special]
+        columns = encoded.content
         names = encoded.tokens()
         spans = _offsets(item)
         best, labels = scores.max(-1) if len(scores) else (scores.sum(-1), scores.sum(-1).long())
@@ -152,7 +141,7 @@ class SequenceLabeling(ScoringTask):
     def _words(self, item: TextInput, scores: Tensor) -> list[_Span]:
         """The words with their mean probabilities; for pre-split input exactly the given ones."""
         encoded = item.encoded
-        columns = [i for i, special in enumerate(encoded.special) if not special]
+        columns = encoded.content
         groups: dict[int | None, list[int]] = {}
         for token, column in enumerate(columns):
             groups.setdefault(encoded.word_ids[column], []).append(token)
@@ -222,7 +211,7 @@ def _word_starts(words: Sequence[str]) -> list[int]:
 def _offsets(item: TextInput) -> list[tuple[int, int]]:
     """Character offsets of the content tokens in the input's text."""
     encoded = item.encoded
-    columns = [i for i, special in enumerate(encoded.special) if not special]
+    columns = encoded.content
     if item.words is None:
         return [encoded.offsets[i] for i in columns]
     starts = _word_starts(item.words)

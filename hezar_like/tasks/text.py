@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..engine.batches import Batch
+from ..engine.routing import check_positive
 from ..errors import InputError, OptionError, PreprocessorError, TokenizerError
 from ..outputs import BackboneOutput, Output
 from .task import Task
@@ -102,7 +103,7 @@ def content_places(item: TextInput) -> list[tuple[int, int]]:
 
     Where two windows overlap, the first is used up to the middle of the overlap.
     """
-    columns = [[i for i, special in enumerate(row.special) if not special] for _, row in item.windows]
+    columns = [row.content for _, row in item.windows]
     starts = [start for start, _ in item.windows]
     ends = [start + len(own) for start, own in zip(starts, columns, strict=True)]
     borders = [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
@@ -233,8 +234,7 @@ class TextTask(Task):
     def _row_limit(self, max_length: int | None) -> int | None:
         if max_length is None:
             return self.max_tokens
-        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
-            raise OptionError(f"max_length is {max_length!r}; it must be a positive integer.")
+        check_positive("max_length", max_length)
         limit = getattr(self.backbone, "max_tokens", None)
         if limit is not None and max_length > limit:
             raise OptionError(f"max_length is {max_length}, but this model reads at most {limit} tokens.")

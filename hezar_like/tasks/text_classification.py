@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..engine.routing import check_positive
 from ..errors import ConfigError, OptionError
 from ..outputs import ClassifierOutput
 from .labels import LabelsConfig
@@ -98,8 +99,8 @@ class TextClassification(ScoringTask):
         several = self.config.problem == "multi_label_classification"
         if top_k == "auto":
             top_k = None if several else 1
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise OptionError(f"top_k is {top_k!r}; it must be a positive integer, or None for all labels.")
+        if top_k is not None:
+            check_positive("top_k", top_k, ", or None for all labels")
         if threshold is None:
             threshold = 0.5 if several else float("-inf")
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or math.isnan(threshold):

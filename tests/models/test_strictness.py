@@ -124,3 +124,14 @@ def test_a_family_without_a_head_is_no_member() -> None:
             models_registry["bert_mask_filling"]
     finally:
         object.__setattr__(family, "heads", all_heads)
+
+
+def test_cross_attention_in_a_native_config_is_an_error(classifier: Model, tmp_path: Path) -> None:
+    classifier.save(tmp_path)
+    path = tmp_path / "model_config.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + "add_cross_attention: false\n", encoding="utf-8")  # Hezar's files have it so
+    assert Model.load(tmp_path).predict("a cat") == classifier.predict("a cat")
+    path.write_text(text + "add_cross_attention: true\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="add_cross_attention"):
+        Model.load(tmp_path)
