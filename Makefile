@@ -28,6 +28,7 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Measure against the peers, short form
 	$(RUN)/python benchmarks/imports.py
 	$(RUN)/python benchmarks/embedding.py
+	$(RUN)/python benchmarks/loading.py
 
 docs: $(VENV)/.dev ## Build the documentation into site/
 	$(RUN)/mkdocs build --strict

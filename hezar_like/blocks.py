@@ -1,51 +1,186 @@
-"""Blocks are made of layers, stacks of blocks, backbones of stacks."""
+"""Blocks are made of layers, stacks of blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .layers import MLP, Attention, TextEmbedding, Trace, attention_mask_to_look
-from .layers.embeddings import ascending_positions
-from .outputs import BackboneOutput
+from .layers import MLP, Attention, Cache, RelativeBias, Rotary, Rotation, Trace
 
-__all__ = ["Backbone", "Block", "Order", "Stack"]
+__all__ = ["Block", "Context", "Order", "Stack"]
 
-Order = Literal["pre", "post"]
+Order = Literal["pre", "post", "parallel", "sandwich"]
+
+
+@dataclass
+class Context:
+    """What the blocks of one pass share.
+
+    Attributes:
+        mask: Bool, broadcastable to [batch, heads, queries, keys]; True = look. None: look everywhere.
+        causal: Look at no later key either.
+        bias: Added to the scores, broadcastable to [batch, heads, queries, keys]; default: what the stack has.
+        positions: For rotary positions, [batch or 1, queries] int64.
+        cache: Earlier keys and values.
+        encoded: The output of an encoder, for attention over it, [batch, length, width].
+        encoded_mask: What of it may be seen, like `mask`; or float, added to the scores.
+        head_mask: What the output of each head is multiplied with, [blocks, heads].
+        cross_head_mask: The same for the attention over `encoded`.
+        memories: For each block earlier inputs of it, [batch, length, width]; they are normed and seen like the others.
+        trace: Collects what the caller wants to see.
+    """
+
+    mask: Tensor | None = None
+    causal: bool = False
+    bias: Tensor | None = None
+    positions: Tensor | None = None
+    cache: Cache | None = None
+    encoded: Tensor | None = None
+    encoded_mask: Tensor | None = None
+    head_mask: Tensor | None = None
+    cross_head_mask: Tensor | None = None
+    memories: Sequence[Tensor] | None = None
+    trace: Trace = field(default_factory=Trace)
+    _looks: dict[int | None, tuple[Tensor | None, bool]] = field(default_factory=dict, init=False, repr=False)
+    _rotations: dict[int, Rotation] = field(default_factory=dict, init=False, repr=False)
+
+    def look(self, queries: int, keys: int, window: int | None, device: torch.device) -> tuple[Tensor | None, bool]:
+        """All rules on who sees whom, as `Attention` takes them: a mask, and whether to look at no later key.
+
+        Made once for all blocks with the same window.
+        """
+        if window not in self._looks:
+            self._looks[window] = self._look(queries, keys, window, device)
+        return self._looks[window]
+
+    def _look(self, queries: int, keys: int, window: int | None, device: torch.device) -> tuple[Tensor | None, bool]:
+        mask, narrow = self.mask, window is not None and window < keys
+        if self.causal and (narrow or queries > 1):
+            if queries == keys and mask is None and self.bias is None and not narrow:
+                return None, True
+            earlier = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+            if window is not None and narrow:
+                earlier = earlier.triu(keys - queries - window + 1)
+            mask = earlier if mask is None else mask & earlier
+        if self.bias is not None:
+            mask = self.bias if mask is None else self.bias.masked_fill(~mask, float("-inf"))
+        return mask, False
+
+    def rotation(self, rotary: Rotary | None) -> Rotation | None:
+        """The rotation of this pass's positions, made once for all blocks that share a `Rotary`."""
+        if rotary is None:
+            return None
+        assert self.positions is not None, "rotary positions need positions"
+        if id(rotary) not in self._rotations:
+            self._rotations[id(rotary)] = rotary(self.positions)
+        return self._rotations[id(rotary)]
 
 
 class Block(nn.Module):
-    """Attention and MLP, each with a residual connection and a norm.
+    """Attention, perhaps attention over an encoder's output, and MLP, each with a residual connection.
 
     Args:
         attn: The attention.
         mlp: The feed-forward layer.
         norm: Makes a norm; called once for each.
-        order: Whether norms come before a layer (`pre`) or after its residual sum (`post`).
+        order: Where the norms are: before each layer (`pre`), after each residual sum (`post`), before both layers side
+            by side (`parallel`, GPT-J), or before and after each layer (`sandwich`, Gemma 2).
+        cross: The attention over an encoder's output.
         dropout: Dropout probability on what each layer adds.
+        shared_norm: Whether parallel layers share one norm.
     """
 
     def __init__(
-        self, attn: Attention, mlp: MLP, norm: Callable[[], nn.Module], *, order: Order = "pre", dropout: float = 0.0
+        self,
+        attn: Attention,
+        mlp: MLP,
+        norm: Callable[[], nn.Module],
+        *,
+        order: Order = "pre",
+        cross: Attention | None = None,
+        dropout: float = 0.0,
+        shared_norm: bool = True,
     ) -> None:
         super().__init__()
         self.attn, self.attn_norm = attn, norm()
-        self.mlp, self.mlp_norm = mlp, norm()
+        self.cross, self.cross_norm = cross, None if cross is None else norm()
+        self.mlp, self.mlp_norm = mlp, None if order == "parallel" and shared_norm else norm()
+        self.attn_out_norm = norm() if order == "sandwich" else None
+        self.mlp_out_norm = norm() if order == "sandwich" else None
         self.order = order
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, trace: Trace | None = None) -> Tensor:
-        """[batch, length, width] to the same; see `Attention` for the mask."""
-        x = self._residual(x, self.attn_norm, lambda h: self.attn(h, mask=mask, trace=trace))
-        return self._residual(x, self.mlp_norm, self.mlp)
+    def forward(self, x: Tensor, context: Context | None = None, index: int = 0) -> Tensor:
+        """Runs the block.
 
-    def _residual(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        Args:
+            x: [batch, length, width].
+            context: What the pass is about; default: everything sees everything.
+            index: The block's number in its stack.
+
+        Returns:
+            The same shape.
+        """
+        context = Context() if context is None else context
+        memory = None if context.memories is None else self.attn_norm(context.memories[index])
+        if self.order == "parallel":
+            h = self.attn_norm(x)
+            y = x + self.dropout(self._attend(h, context, index, memory))
+            if self.cross is not None:
+                y = self._residual(y, self.cross_norm, lambda h: self._attend_encoded(h, context, index), None)
+            return y + self.dropout(self.mlp(h if self.mlp_norm is None else self.mlp_norm(x)))
+        x = self._residual(x, self.attn_norm, lambda h: self._attend(h, context, index, memory), self.attn_out_norm)
+        if self.cross is not None:
+            x = self._residual(x, self.cross_norm, lambda h: self._attend_encoded(h, context, index), None)
+        return self._residual(x, self.mlp_norm, self.mlp, self.mlp_out_norm)
+
+    def look(self, x: Tensor, context: Context, index: int) -> tuple[Tensor | None, bool]:
+        """Who sees whom in this block, made once for all blocks with the same window; see `Context.look`."""
+        past = 0 if context.cache is None else context.cache.own[index].length
+        memory = 0 if context.memories is None else context.memories[index].size(1)
+        return context.look(x.size(1), memory + past + x.size(1), self.attn.window, x.device)
+
+    def _residual(
+        self, x: Tensor, norm: nn.Module | None, layer: Callable[[Tensor], Tensor], out_norm: nn.Module | None
+    ) -> Tensor:
+        assert norm is not None
         if self.order == "post":
             result: Tensor = norm(x + self.dropout(layer(x)))
             return result
-        return x + self.dropout(layer(norm(x)))
+        y = layer(norm(x))
+        return x + self.dropout(y if out_norm is None else out_norm(y))
+
+    def _attend(self, x: Tensor, context: Context, index: int, memory: Tensor | None) -> Tensor:
+        cache = None if context.cache is None else context.cache.own[index]
+        source = None if memory is None else torch.cat((memory, x), 1)
+        mask, causal = self.look(x, context, index)
+        return self.attn(
+            x,
+            source,
+            mask=mask,
+            causal=causal,
+            rotation=context.rotation(self.attn.rotary),
+            cache=cache,
+            head_mask=None if context.head_mask is None else context.head_mask[index],
+            probabilities=context.trace.attentions,
+        )
+
+    def _attend_encoded(self, x: Tensor, context: Context, index: int) -> Tensor:
+        assert self.cross is not None
+        assert context.encoded is not None, "attention over an encoder's output needs Context.encoded"
+        return self.cross(
+            x,
+            context.encoded,
+            mask=context.encoded_mask,
+            cache=None if context.cache is None else context.cache.cross[index],
+            head_mask=None if context.cross_head_mask is None else context.cross_head_mask[index],
+            probabilities=context.trace.cross_attentions,
+        )
 
 
 class Stack(nn.Module):
@@ -54,79 +189,35 @@ class Stack(nn.Module):
     Args:
         blocks: The blocks.
         norm: Applied after the last one.
-    """
-
-    def __init__(self, blocks: list[Block], norm: nn.Module | None = None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = norm
-
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, trace: Trace | None = None) -> Tensor:
-        """[batch, length, width] to the same; see `Attention` for the mask."""
-        if trace is not None and trace.hidden_states is not None:
-            trace.hidden_states.append(x)
-        for block in self.blocks:
-            x = block(x, mask=mask, trace=trace)
-            if trace is not None and trace.hidden_states is not None:
-                trace.hidden_states.append(x)
-        return x if self.norm is None else self.norm(x)
-
-
-class Backbone(nn.Module):
-    """One stack behind one embedding. A family's subclass builds both and says what differs.
+        bias: The bias on attention scores that all blocks share.
 
     Attributes:
-        embed: Tokens to vectors.
-        stack: The blocks.
-        max_tokens: The most tokens one input may have; None for no limit.
+        checkpoint_activations: Whether training computes each block's activations anew in the backward pass, instead of
+            keeping them (Chen et al., 2016: https://arxiv.org/abs/1604.06174).
     """
 
-    embed: TextEmbedding
-    stack: Stack
-    max_tokens: int | None = None
+    def __init__(self, blocks: list[Block], norm: nn.Module | None = None, bias: RelativeBias | None = None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm, self.bias = norm, bias
+        self.checkpoint_activations = False
 
-    def positions(self, tokens: Tensor) -> Tensor:
-        """Indices into the learned positions for tokens [batch, length] or vectors [batch, length, width]."""
-        return ascending_positions(tokens)
-
-    def forward(
-        self,
-        token_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        *,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> BackboneOutput:
-        """Runs the backbone.
-
-        Args:
-            token_ids: [batch, length] int64.
-            attention_mask: 1 = look, 0 = padding; [batch, length], or up to four dimensions.
-            token_type_ids: Segment of each token, [batch, length] int64.
-            position_ids: Indices into the learned positions, [batch, length] int64; default: the family's rule.
-            inputs_embeds: Token vectors [batch, length, width] in place of `token_ids`.
-            output_hidden_states: Also return the hidden states of every block.
-            output_attentions: Also return the attention probabilities of every block.
-
-        Raises:
-            ValueError: When not exactly one of `token_ids` and `inputs_embeds` is given.
-        """
-        tokens = token_ids if inputs_embeds is None else inputs_embeds
-        if tokens is None or (token_ids is not None and inputs_embeds is not None):
-            raise ValueError("give exactly one of token_ids and inputs_embeds.")
-        if self.max_tokens is not None and position_ids is None and tokens.size(1) > self.max_tokens:
-            raise ValueError(
-                f"the input has {tokens.size(1)} tokens, but this model has positions for {self.max_tokens}. "
-                "Truncate it, or predict with long_text='truncate'."
-            )
-        trace = Trace(hidden_states=output_hidden_states, attentions=output_attentions)
-        x = self.embed(tokens, self.positions(tokens) if position_ids is None else position_ids, token_type_ids)
-        x = self.stack(x, mask=attention_mask_to_look(attention_mask), trace=trace)
-        return BackboneOutput(
-            last_hidden_state=x,
-            hidden_states=None if trace.hidden_states is None else tuple(trace.hidden_states),
-            attentions=None if trace.attentions is None else tuple(trace.attentions),
-        )
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        """[batch, length, width] to the same; the last of the traced hidden states is the normed one."""
+        context = Context() if context is None else context
+        if self.bias is not None and context.bias is None:
+            past = 0 if context.cache is None else context.cache.length
+            context.bias = self.bias(x.size(1), past + x.size(1)).to(x.dtype)
+        context.trace.keep(x)
+        anew = self.checkpoint_activations and torch.is_grad_enabled() and context.cache is None
+        if anew:  # what is made in the first block for all of them would be missing when that is computed again
+            for index, block in enumerate(self.blocks):
+                cast(Block, block).look(x, context, index)
+        for index, block in enumerate(self.blocks):
+            x = checkpoint(block, x, context, index, use_reentrant=False) if anew else block(x, context, index)
+            context.trace.keep(x)
+        if self.norm is not None:
+            x = self.norm(x)
+            if context.trace.hidden_states is not None:
+                context.trace.hidden_states[-1] = x
+        return x

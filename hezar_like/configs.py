@@ -203,7 +203,7 @@ class Config(metaclass=_ConfigType):
         if kind is not cls:
             return kind.from_saved(values, **overrides)  # it may have rules of its own
         # Hezar wrote some fields twice, under their published name, which counts, and under the general one.
-        doubled = {field for alias, field in kind.aliases.items() if alias in values}
+        doubled = {field for alias, field in kind.aliases.items() if alias in values and alias != field}
         dropped = doubled | (LEGACY_KEYS - set(kind.fields()))
         if values.get("add_cross_attention"):
             dropped.discard("add_cross_attention")  # that is another architecture, and so an unknown key

@@ -17,8 +17,10 @@ from .configs import ModelConfig
 from .errors import CheckpointError, ConfigError, OptionError, did_you_mean
 from .formats import Checkpoint, detect
 from .formats.format import Request
+from .formats.weights import TensorInfo
 from .hub import Source
-from .layers import materialize, without_memory
+from .keymap import KeyMap, Part, Stored
+from .layers import assign, materialize, without_memory
 from .registry import tasks_registry
 
 __all__ = ["fitting_tensors", "load_model", "unique_tensors"]
@@ -45,7 +47,9 @@ def load_model(
     form = detect(source, config_filename)
     own_task = getattr(cls, "task", "")
     task = tasks_registry[task].name if task is not None else None
-    checkpoint = form.open(source, Request(task or own_task or None, model_filename, config_filename))
+    options = {key: overrides[key] for key in form.options if key in overrides}
+    overrides = {key: value for key, value in overrides.items() if key not in options}
+    checkpoint = form.open(source, Request(task or own_task or None, model_filename, config_filename, options))
     module_class = checkpoint.entry.module_class
     if not issubclass(module_class, cls):
         raise ConfigError(
@@ -57,7 +61,7 @@ def load_model(
         if key not in fields.fields() and key not in fields.aliases:
             raise ConfigError(
                 f"load has no parameter {key!r}, nor has {fields.__name__} such a field."
-                f"{did_you_mean(key, [*fields.fields(), *others])}"
+                f"{did_you_mean(key, [*fields.fields(), *others, *form.options])}"
             )
     config = fields.from_dict(checkpoint.values).update(overrides)
     if isinstance(config, ModelConfig) and config.family:
@@ -66,11 +70,11 @@ def load_model(
         _fill(model, checkpoint, kind, new_labels=bool({"num_labels", "id2label"} & overrides.keys()))
     else:
         model = module_class(config)
-        match = _match(model, checkpoint, {})
+        match = _match(model, checkpoint, {}, [])
         _refuse(match, checkpoint)
         model.to(kind or _common_type(match, checkpoint))
         # Not strict: a parameter with two names is in the file under one, and all of them are accounted for.
-        state = {name: checkpoint.weights[keys[0]] for name, keys in match.sources.items()}
+        state = {name: checkpoint.weights[keys[0][0]] for name, keys in match.sources.items()}
         nn.Module.load_state_dict(model, state, strict=False)
     model.source = source
     if with_preprocessor:
@@ -112,14 +116,14 @@ class _Match:
 
     Attributes:
         expected: The model's own tensors by name, shared ones once.
-        sources: For each the names in the file; several are copies of one.
+        sources: For each the names in the file, and what of the tensors there it is; several are copies of one.
         other_heads: Names in the file of heads for other tasks.
         unexpected: Names in the file nobody knows.
         misshaped: Names of the model whose tensor in the file has another shape.
     """
 
     expected: dict[str, Tensor]
-    sources: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    sources: dict[str, list[tuple[str, Part]]] = field(default_factory=lambda: defaultdict(list))
     other_heads: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshaped: list[str] = field(default_factory=list)
@@ -129,41 +133,41 @@ class _Match:
         return [name for name in self.expected if name not in self.sources]
 
 
-def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str]) -> _Match:
+def _match(model: nn.Module, checkpoint: Checkpoint, tied: Mapping[str, str], tables: list[KeyMap]) -> _Match:
     state = model.state_dict() if tied else unique_tensors(model)
     match = _Match({name: tensor for name, tensor in state.items() if name not in tied})
-    keymap = checkpoint.keymap
+    keymap, others = (tables[0], tables[1:]) if tables else (None, [])
     for key, info in checkpoint.weights.header.items():
-        known = keymap is not None and keymap.knows(key)
-        native = keymap.native(key) if keymap is not None and known else key
-        if native is None:
-            continue
-        native = tied.get(native, native)
-        # Heads of two tasks may share published names, such as BERT's `classifier`; only their own task may use them.
-        of_head = native.startswith("head.") and not checkpoint.own_task and keymap is not None
-        if of_head and not (known and keymap is not None and keymap.in_backbone(key)):
-            match.other_heads.append(key)
-        elif native not in match.expected:
-            of_unknown_head = checkpoint.unknown_head and keymap is not None and not key.startswith(keymap.prefix)
-            elsewhere = not known and (of_unknown_head or any(other.knows(key) for other in checkpoint.others))
-            (match.other_heads if elsewhere else match.unexpected).append(key)
-        else:
-            match.sources[native].append(key)
-            if tuple(match.expected[native].shape) != tuple(info.shape):
-                match.misshaped.append(native)
+        parts = keymap.parts(key) if keymap is not None else None
+        for part in [Part(key, Stored(key))] if parts is None else parts:
+            # Heads of two tasks may share published names, such as BERT's `classifier`: only their own task uses them.
+            of_head = part.name.startswith("head.") and not checkpoint.own_task and keymap is not None
+            if of_head and not (parts is not None and keymap is not None and keymap.in_backbone(key)):
+                match.other_heads.append(key)
+                continue
+            native = tied.get(part.name, part.name)
+            if native not in match.expected:
+                of_unknown_head = checkpoint.unknown_head and keymap is not None and not key.startswith(keymap.prefix)
+                elsewhere = parts is None and (of_unknown_head or any(other.knows(key) for other in others))
+                (match.other_heads if elsewhere else match.unexpected).append(key)
+            else:
+                match.sources[native].append((key, part))
+                if tuple(match.expected[native].shape) != part.shape(info.shape):
+                    match.misshaped.append(native)
     return match
 
 
 def _fill(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_labels: bool) -> None:
     """Gives a task's model on meta its weights: the file's, and random ones for a head the file does not have."""
-    match = _match(model, checkpoint, model.tied)
+    table = checkpoint.tables
+    tasks = [model.task, *(other for other in model.family.heads if other != model.task)]
+    tables = [] if table is None else [table(model.config, task) for task in tasks]
+    match = _match(model, checkpoint, model.tied, tables)
     relabeled = [name for name in match.misshaped if new_labels and name.startswith("head.out.")]
     for name in relabeled:
         match.misshaped.remove(name)
         del match.sources[name]
-    fresh = _new_head(
-        model, match, may_lack_head=checkpoint.keymap is not None or not checkpoint.own_task or new_labels
-    )
+    fresh = _new_head(model, match, may_lack_head=bool(tables) or not checkpoint.own_task or new_labels)
     _refuse(match, checkpoint, allowed=fresh)
     if match.other_heads:
         logger.warning(
@@ -180,7 +184,7 @@ def _fill(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_
         name: _read(name, keys, checkpoint).to(dtype if match.expected[name].is_floating_point() else None)
         for name, keys in match.sources.items()
     }
-    nn.Module.load_state_dict(model, state | {k: v.to(dtype) for k, v in fresh.items()}, strict=False, assign=True)
+    assign(model, state | {name: tensor.to(dtype) for name, tensor in fresh.items()})
     model.tie()
 
 
@@ -211,15 +215,15 @@ def _refuse(match: _Match, checkpoint: Checkpoint, allowed: Mapping[str, Tensor]
         problems.append(f"unexpected: {_list(match.unexpected, near=missing)}")
     if match.misshaped:
         shapes = [
-            f"{name!r} is {list(header[match.sources[name][0]].shape)} in the file, {list(match.expected[name].shape)} "
+            f"{name!r} is {_shape_in_file(match, name, header)} in the file, {list(match.expected[name].shape)} "
             "in the model"
             for name in match.misshaped[:LISTED]
         ]
         problems.append("of another shape: " + ", ".join(shapes))
     wrong_types = {
-        f"{name!r} ({str(header[keys[0]].dtype).removeprefix('torch.')})"
+        f"{name!r} ({str(header[keys[0][0]].dtype).removeprefix('torch.')})"
         for name, keys in match.sources.items()
-        if not _fits(match.expected[name].dtype, header[keys[0]].dtype)
+        if not _fits(match.expected[name].dtype, header[keys[0][0]].dtype)
     }
     if wrong_types:
         problems.append(f"of a type that does not fit: {', '.join(sorted(wrong_types)[:LISTED])}")
@@ -235,13 +239,18 @@ def _fits(own: torch.dtype, given: torch.dtype) -> bool:
     return given in WEIGHT_TYPES if own.is_floating_point else given == own
 
 
-def _read(name: str, keys: list[str], checkpoint: Checkpoint) -> Tensor:
+def _shape_in_file(match: _Match, name: str, header: Mapping[str, TensorInfo]) -> list[int]:
+    key, part = match.sources[name][0]
+    return list(part.shape(header[key].shape))
+
+
+def _read(name: str, keys: list[tuple[str, Part]], checkpoint: Checkpoint) -> Tensor:
     """Reads a tensor; where the file holds it under several names, they must agree."""
-    tensor, *copies = (checkpoint.weights[key] for key in keys)
-    for key, copy in zip(keys[1:], copies, strict=True):
+    tensor, *copies = (part.read(checkpoint.weights[key]) for key, part in keys)
+    for (key, _), copy in zip(keys[1:], copies, strict=True):
         if copy.data_ptr() != tensor.data_ptr() and not torch.equal(copy, tensor):
             raise CheckpointError(
-                f"{checkpoint.weights.description}: {keys[0]!r} and {key!r} should be the same tensor and differ. "
+                f"{checkpoint.weights.description}: {keys[0][0]!r} and {key!r} should be the same tensor and differ. "
                 "If the model was trained with separate ones, load it with tie_word_embeddings=False."
             )
     return tensor
@@ -259,8 +268,11 @@ def _weight_type(dtype: str | torch.dtype | None) -> torch.dtype | None:
 def _common_type(match: _Match, checkpoint: Checkpoint) -> torch.dtype:
     """The file's type; the widest, where it has several."""
     kinds = {
-        checkpoint.weights.header[keys[0]].dtype
-        for name, keys in match.sources.items()
+        # What is scaled while it is read is rounded anew, and may have been scaled to fit into half precision.
+        torch.promote_types(checkpoint.weights.header[key].dtype, torch.float32)
+        if part.scaled
+        else checkpoint.weights.header[key].dtype
+        for name, [(key, part), *_] in match.sources.items()
         if match.expected[name].is_floating_point()
     }
     result = torch.get_default_dtype() if not kinds else kinds.pop()

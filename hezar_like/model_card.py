@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from .text_files import dump_yaml
 
-PIPELINE_TAGS = {
-    "text_classification": "text-classification",
-    "sequence_labeling": "token-classification",
-    "mask_filling": "fill-mask",
-    "text_embedding": "sentence-similarity",
-    "backbone": "feature-extraction",
-}
 
-
-def write(repo_id: str, name: str, task: str, num_parameters: int) -> str:
+def write(repo_id: str, name: str, task: str, pipeline_tag: str, num_parameters: int) -> str:
     """A card with metadata the Hub reads and a snippet that runs.
 
     Args:
         repo_id: Where the model will be.
         name: Its registry name.
         task: Its task; empty when it is a user's own model.
+        pipeline_tag: The Hub's name for the task; empty when it has none.
         num_parameters: Its size.
     """
     metadata = {"library_name": "hezar_like", "tags": ["hezar_like", *([task] if task else [])]}
-    if task in PIPELINE_TAGS:
-        metadata["pipeline_tag"] = PIPELINE_TAGS[task]
+    if pipeline_tag:
+        metadata["pipeline_tag"] = pipeline_tag
     return f"""---
 {dump_yaml(metadata)}---
 

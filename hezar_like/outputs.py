@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
+
+from .layers import Cache
 
 __all__ = ["BackboneOutput", "ClassifierOutput", "EmbeddingOutput", "Output"]
 
@@ -38,36 +40,69 @@ class Output(Mapping[str, Any]):
 
 @dataclass(eq=False, repr=False)
 class BackboneOutput(Output):
-    """Of a backbone.
+    """Of a backbone. All but the first are None where they were not asked for or the family has none.
 
     Attributes:
-        last_hidden_state: [batch, length, width].
-        pooler_output: [batch, width]; only of families that have a pooler.
-        hidden_states: Input of the first block and output of each, when asked for.
-        attentions: Probabilities of each block, [batch, heads, length, length], when asked for.
+        last_hidden_state: [batch, length, width]; of the decoder, where there is an encoder too.
+        pooler_output: [batch, width].
+        hidden_states: Input of the first block and output of each; the last one is normed where the family does so.
+        attentions: Probabilities of each block, [batch, heads, length, length].
+        past_key_values: What the next call of a decoder needs of this one.
+        encoder_last_hidden_state: The encoder's output, [batch, length, width].
+        encoder_hidden_states: As `hidden_states`, of the encoder.
+        encoder_attentions: As `attentions`, of the encoder.
+        cross_attentions: Probabilities of the decoder over the encoder's output.
+        mems: Input of each block and the output of the last, to go on from (GLM).
     """
 
     last_hidden_state: Tensor
     pooler_output: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    past_key_values: Cache | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    mems: tuple[Tensor, ...] | None = None
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class ClassifierOutput(Output):
     """Of a head that scores labels or tokens.
 
     Attributes:
-        logits: Scores; the last dimension runs over the labels or the vocabulary.
         loss: When labels were given.
-        hidden_states: See `BackboneOutput`.
-        attentions: See `BackboneOutput`.
+        logits: Scores; the last dimension runs over the labels or the vocabulary.
+        last_hidden_state: What the head scored; see `BackboneOutput`, as for all that follow.
+        pooler_output: See there.
+        hidden_states: See there.
+        attentions: See there.
+        past_key_values: See there.
+        encoder_last_hidden_state: See there.
+        encoder_hidden_states: See there.
+        encoder_attentions: See there.
+        cross_attentions: See there.
+        mems: See there.
     """
 
-    logits: Tensor
     loss: Tensor | None = None
+    logits: Tensor
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    past_key_values: Cache | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    mems: tuple[Tensor, ...] | None = None
+
+    @classmethod
+    def of(cls, output: BackboneOutput, logits: Tensor, loss: Tensor | None) -> Self:
+        """Scores of what a backbone returned, with all that it returned."""
+        return cls(logits=logits, loss=loss, **{name: getattr(output, name) for name in output})
 
 
 @dataclass(eq=False, repr=False)

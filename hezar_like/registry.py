@@ -12,6 +12,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -142,8 +143,14 @@ class Registry(Mapping[str, Registered]):
             importlib.import_module(f"{self._package}.{module}")
         if self._plugins is not None and not self._plugins_loaded:
             self._plugins_loaded = True
-            for plugin in entry_points(group=self._plugins):
+            for plugin in _installed().select(group=self._plugins):
                 plugin.load()
+
+
+@cache
+def _installed() -> Any:
+    """What all installed packages offer, to select from by group; reading it takes longer than loading a model."""
+    return entry_points()
 
 
 class ModelsRegistry(Registry):

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
@@ -62,8 +62,8 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
     return str(yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 
-def read_json(path: str | Path, *, max_bytes: int = 20_000_000) -> dict[str, Any]:
-    """Reads a JSON object; duplicate keys, NaN and infinity are refused.
+def read_json(path: str | Path, *, max_bytes: int = 20_000_000, infinite: bool = False) -> dict[str, Any]:
+    """Reads a JSON object; duplicate keys and NaN are refused, and so is infinity, unless it may be `infinite`.
 
     Raises:
         ConfigError: With the path and, where there is one, the line.
@@ -78,11 +78,13 @@ def read_json(path: str | Path, *, max_bytes: int = 20_000_000) -> dict[str, Any
             raise ConfigError(f"{path}: duplicate key {next(n for n in names if names.count(n) > 1)!r}. Remove one.")
         return result
 
-    def refuse(constant: str) -> NoReturn:
+    def constant_value(constant: str) -> float:
+        if infinite and constant != "NaN":
+            return float(constant)
         raise ConfigError(f"{path}: {constant} is not JSON. Write a finite number.")
 
     try:
-        result = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        result = json.loads(text, object_pairs_hook=unique, parse_constant=constant_value)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}, line {error.lineno}: {error.msg}. Check the JSON there.") from None
     except (RecursionError, ValueError) as error:

@@ -149,7 +149,11 @@ def test_plugins_are_loaded_once_and_only_when_needed(monkeypatch: pytest.Monkey
             loaded.append(1)
             registry.add(Registered("theirs", object, ModelConfig))
 
-    monkeypatch.setattr("hezar_like.registry.entry_points", lambda group: [Plugin()] if group == "a.group" else [])
+    class Installed:
+        def select(self, group: str) -> list[Plugin]:
+            return [Plugin()] if group == "a.group" else []
+
+    monkeypatch.setattr("hezar_like.registry._installed", Installed)
     registry = Registry("thing", plugins="a.group")
     registry.add(Registered("ours", object, ModelConfig))
     assert registry["ours"].name == "ours" and not loaded

@@ -39,8 +39,8 @@ def add(commands: Commands[Parser]) -> None:
         "--input-format",
         metavar="FORMAT",
         choices=("jsonl", "txt"),
-        help="jsonl: a line is a JSON string or an object with text and maybe text_pair, whose other keys are repeated "
-        "in the output. txt: a line is a text. Default: by the file's name; txt for standard input",
+        help="jsonl: a line is a JSON string or an object with text and maybe text_pair or choices; all of it is "
+        "repeated in the output. txt: a line is a text. Default: by the file's name; txt for standard input",
     )
     parser.add_argument(
         "--output",

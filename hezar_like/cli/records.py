@@ -36,9 +36,9 @@ class Record:
 
     @property
     def model_input(self) -> Any:
-        """What the model is given: the text, or it and its pair."""
-        text, pair = self.fields["text"], self.fields.get("text_pair")
-        return text if pair is None else {"text": text, "text_pair": pair}
+        """What the model is given: the text, or it and its pair, or its choices."""
+        others = {key: self.fields[key] for key in ("text_pair", "choices") if self.fields.get(key) is not None}
+        return {"text": self.fields["text"], **others} if others else self.fields["text"]
 
 
 @contextmanager

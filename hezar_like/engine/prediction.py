@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sized
@@ -36,6 +35,8 @@ class Predicting(Protocol):
     training: bool
     forward: Callable[..., Any]
 
+    @property
+    def input_names(self) -> frozenset[str] | None: ...
     @property
     def device(self) -> torch.device: ...
     @property
@@ -83,7 +84,7 @@ def _results(
     routed: list[dict[str, Any]],
 ) -> Iterator[Any]:
     if not preprocess:
-        _check_names(inputs, model.generate if model.is_generative else model.forward)
+        _check_names(inputs, model.input_names)
         yield from _window(model, inputs, _count(inputs), limit, False, post_process, routed)
         return
     size = min((limit or DEFAULT_BATCH_SIZE) * model.batches_per_window, sys.maxsize)
@@ -97,13 +98,11 @@ def _results(
         start += len(window)
 
 
-def _check_names(batch: Any, run: Callable[..., Any]) -> None:
+def _check_names(batch: Any, known: frozenset[str] | None) -> None:
     """What the user prepared is all meant: a misspelled mask must not just be left out."""
-    if isinstance(batch, Mapping) and not isinstance(batch, Batch):
-        known = {*inspect.signature(run).parameters, "input_ids"}
-        taken = accepted(run, batch)
-        for key in batch if taken else ():
-            if key not in taken and key not in known:
+    if known is not None and isinstance(batch, Mapping) and not isinstance(batch, Batch) and known & set(batch):
+        for key in batch:
+            if key not in known:
                 raise OptionError(f"the model takes no {key!r}.{did_you_mean(key, known)}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import OptionError, did_you_mean
 
-__all__ = ["accepted", "check_positive", "route"]
+__all__ = ["accepted", "check_positive", "names_of_parameters", "route"]
 
 
 def check_positive(name: str, value: object, alternative: str = "") -> None:
@@ -28,10 +28,14 @@ def check_positive(name: str, value: object, alternative: str = "") -> None:
 
 def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values a function takes by name; all of them when it has `**kwargs`."""
+    names = names_of_parameters(function)
+    return dict(values) if names is None else {key: value for key, value in values.items() if key in names}
+
+
+def names_of_parameters(function: Callable[..., Any]) -> frozenset[str] | None:
+    """What a function takes by name; None for one that takes any, with `**kwargs`."""
     parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return dict(values)
-    return {key: value for key, value in values.items() if key in parameters}
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else frozenset(parameters)
 
 
 def route(
@@ -52,7 +56,7 @@ def route(
         preprocess: The first step.
         run: The second.
         post_process: The third.
-        only: The parameters of `run` that are options; None for all.
+        only: The options of `run`; None for all of its parameters.
         also: More names to suggest for one that nobody takes.
 
     Returns:
@@ -69,7 +73,7 @@ def route(
         parameters = list(inspect.signature(function).parameters.values())[1:]
         keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"batch"}
         if function is run and only is not None:
-            keywords &= set(only)
+            keywords, parameters = set(only), []
         names |= keywords
         own.update({key: value for key, value in options.items() if key in keywords})
         if any(p.kind is p.VAR_KEYWORD for p in parameters):

@@ -35,11 +35,13 @@ class Request:
         task: The task, or None for the one the files name.
         model_filename: Name of the weights file, or None.
         config_filename: Name of the config file, or None.
+        options: Of the format; see `Format.options`.
     """
 
     task: str | None = None
     model_filename: str | None = None
     config_filename: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,18 +52,16 @@ class Checkpoint:
         entry: What to build.
         values: Config fields for it.
         weights: The opened weights.
-        keymap: Foreign to native names; None where the names are native.
+        tables: Gives foreign to native names for the config of a task of the family; None where the names are native.
         own_task: Whether the model is for the task the files are of, so that its head must be among the weights.
-        others: Tables of the family's heads for other tasks, whose weights may be here and are not needed.
         unknown_head: Whether the files are of a task that is not known here, so that any name may be its head's.
     """
 
     entry: Registered
     values: dict[str, Any]
     weights: Weights
-    keymap: KeyMap | None = None
+    tables: Callable[[ModelConfig, str], KeyMap] | None = None
     own_task: bool = True
-    others: list[KeyMap] = field(default_factory=list)
     unknown_head: bool = False
 
 
@@ -88,10 +88,12 @@ class Format(ABC):
     Attributes:
         rank: Formats are tried in this order; the more special one first.
         shares: Formats whose files are part of this one's.
+        options: Keywords of `Model.load` that say how files of this format are to be read.
     """
 
     rank: ClassVar[int] = 10
     shares: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def tell_tales(self, config_filename: str | None) -> list[str]:
@@ -104,6 +106,25 @@ class Format(ABC):
     @abstractmethod
     def open(self, source: Source, request: Request) -> Checkpoint:
         """Reads the config and the header of the weights."""
+
+    def read_config(
+        self, values: Mapping[str, Any], path: Path, family: str | None, task: str | None
+    ) -> ModelConfig | None:
+        """The config of a new model, by the settings of a config file alone.
+
+        Args:
+            values: The settings.
+            path: The file, for messages, and for those beside it.
+            family: The family, where the caller knows it.
+            task: The task; default: the one the settings name, or the family's first.
+
+        Returns:
+            The config; None where the settings are not of this format.
+
+        Raises:
+            ConfigError: When the settings are of this format and wrong.
+        """
+        return None
 
     @abstractmethod
     def preprocessors(self, source: Source) -> PreprocessorsContainer:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..configs import ModelConfig
 from ..errors import ConfigError, RegistryError
+from ..family import Family
 from ..hub import Source
 from ..keymap import KeyMap
 from ..preprocessors.preprocessor import read_preprocessors
 from ..registry import families_registry, models_registry
 from ..text_files import read_yaml
 from .format import Checkpoint, Format, Request, register_format
+from .transformers_settings import irrelevant_settings
 from .weights import Weights, find_weights
 
 if TYPE_CHECKING:
@@ -56,23 +58,21 @@ class Native(Format):
         own_task = own.module_class.task
         entry = models_registry.compose(family, request.task or own_task)
         task = entry.module_class.task
-        checkpoint = Checkpoint(entry, {}, weights, own_task=task == own_task)
-        fields = _fields(values, path)
-        if not checkpoint.own_task:
-            fields = {
-                key: value for key, value in fields.items() if key in families_registry[family].config_class.fields()
-            }
-        record = families_registry[family].module_class
+        record: Family = families_registry[family].module_class
+        checkpoint = Checkpoint(entry, {}, weights, own_task=record.same_head(task, own_task))
         hezar = not any(key.startswith(("backbone.", "head.")) for key in weights)
         if hezar:
-            checkpoint.weights = _unwrapped(weights, name, record.prefix)
-        elif not checkpoint.own_task:
-            # Two heads may use one name for different layers; their published names tell them apart.
-            checkpoint.weights = _published(weights, record.keymap(own_task))
-        if hezar or not checkpoint.own_task:
-            checkpoint.keymap = record.keymap(task)
+            extra = irrelevant_settings(values, record, path) - {*own.config_class.fields(), *own.config_class.aliases}
+            values = {key: value for key, value in values.items() if key not in extra}
+        fields = _fields(values, path)
+        if task != own_task:
+            fields = {key: value for key, value in fields.items() if key in record.config_class.fields()}
+        if hezar:
+            checkpoint.weights = _unwrapped(weights, name, family, record.prefix)
+            checkpoint.tables = record.keymap
             fields |= record.heads[task].infer(set(checkpoint.weights), checkpoint.own_task)
-            checkpoint.others = [record.keymap(other) for other in record.heads]
+        elif not checkpoint.own_task:
+            checkpoint.tables = lambda config, other: _between_heads(record, config, own_task, other)
         checkpoint.values = fields
         return checkpoint
 
@@ -89,23 +89,22 @@ def _fields(values: dict[str, Any], path: Path) -> dict[str, Any]:
     return {key: getattr(config, key) for key in config.fields()}
 
 
-def _published(weights: Weights, keymap: KeyMap) -> Weights:
-    """Our names as transformers has them; one without a published name keeps its own."""
+def _between_heads(family: Family, config: ModelConfig, own: str, other: str) -> KeyMap:
+    """Our names in a model for one task to those for another.
 
-    def rename(key: str) -> str:
-        try:
-            return keymap.foreign(key)
-        except KeyError:
-            return key
-
-    return weights.renamed(rename)
+    Two heads may use one name for different layers; by their published names they are told apart, and of heads only
+    what is published as part of the backbone is the same for both.
+    """
+    first, second = (family.shared_head(config, task) for task in (own, other))
+    return KeyMap({first[name]: second[name] for name in first.keys() & second.keys()}, prefix="head.")
 
 
-def _unwrapped(weights: Weights, name: str, prefix: str) -> Weights:
+def _unwrapped(weights: Weights, name: str, family: str, prefix: str) -> Weights:
     """Hezar's names as transformers has them: without the wrapper's attribute, `model.` for the oldest ones."""
 
     def rename(key: str) -> str:
-        key = key.removeprefix(f"{name}.")
+        for wrapper in {f"{name}.", f"{family}."} - {prefix}:
+            key = key.removeprefix(wrapper)
         return prefix + key.removeprefix("model.") if key.startswith("model.") else key
 
     return weights.renamed(rename)

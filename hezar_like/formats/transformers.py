@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from ..configs import ModelConfig
 from ..errors import ConfigError, OptionError, did_you_mean
 from ..family import Family, family_of
 from ..hub import Source
 from ..preprocessors import PreprocessorsContainer
 from ..preprocessors.transformers_tokenizer import Find, tokenizer_from_transformers, transformers_tokenizer_files
-from ..registry import Registered, families_registry, models_registry
+from ..registry import Registered, families_registry, models_registry, tasks_registry
 from ..text_files import read_json
+from .folders import only_tokenizer, write_folder
 from .format import Checkpoint, Content, Format, Request, register_format
-from .weights import find_weights, save_weights, stale_weights
+from .transformers_settings import irrelevant_settings
+from .weights import find_weights
 
 logger = logging.getLogger("hezar_like")
 
@@ -32,33 +33,6 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
 )  # fmt: skip
-# How class names in `architectures` end; the first of a task is what export writes.
-ENDINGS = {
-    "ForSequenceClassification": "text_classification",
-    "ForTokenClassification": "sequence_labeling",
-    "ForMaskedLM": "mask_filling",
-    "ForPreTraining": "mask_filling",
-    "Model": "backbone",
-}
-EXPORTED = {task: ending for ending, task in reversed(ENDINGS.items())} | {"text_embedding": "Model"}
-# Settings of transformers that say nothing about what a model computes, or that another field here says.
-IRRELEVANT = frozenset({
-    "_commit_hash", "_name_or_path", "architectures", "bad_words_ids",
-    "begin_suppress_tokens", "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id",
-    "directionality", "diversity_penalty", "do_sample", "dtype", "early_stopping", "encoder_no_repeat_ngram_size",
-    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
-    "gradient_checkpointing", "is_encoder_decoder", "label2id", "language", "length_penalty", "max_length",
-    "min_length", "model_type", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
-    "output_attentions", "output_hidden_states", "output_past", "output_scores", "pooler_fc_size",
-    "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "prefix",
-    "problem_type", "pruned_heads", "qa_dropout", "remove_invalid_values", "repetition_penalty", "return_dict",
-    "return_dict_in_generate", "sep_token_id", "sinusoidal_pos_embds", "suppress_tokens", "task_specific_params",
-    "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tie_weights_", "tokenizer_class", "top_k", "top_p",
-    "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache", "bos_token_id",
-    "eos_token_id", "id2label", "num_labels", "attn_implementation",
-})  # fmt: skip
-# Settings that would change what is computed, or name code.
-REFUSED = frozenset({"_attn_implementation_internal", "_target_", "add_cross_attention", "auto_map", "is_decoder"})
 
 
 @register_format("transformers", "config.json + model.safetensors, as transformers writes it")
@@ -100,16 +74,29 @@ class Transformers(Format):
         task = entry.module_class.task
         weights = find_weights(find, [request.model_filename] if request.model_filename else WEIGHTS, where)
         fields = _fields(values, entry, path, with_labels=task == own_task)
-        fields |= family.heads[task].infer(set(weights), task == own_task)
+        fields |= family.read_settings(values, set(weights))
+        same_head = family.same_head(task, own_task)
+        fields |= family.heads[task].infer(set(weights), same_head)
         return Checkpoint(
             entry,
             fields | dict(extra or {}),
             weights,
-            keymap=family.keymap(task),
-            own_task=task == own_task,
-            others=[family.keymap(other) for other in family.heads],
+            tables=family.keymap,
+            own_task=same_head,
             unknown_head=known_task is None,
         )
+
+    def read_config(
+        self, values: Mapping[str, Any], path: Path, family: str | None, task: str | None
+    ) -> ModelConfig | None:
+        if "model_type" not in values:
+            return None
+        entry = _family(values, path)
+        record: Family = entry.module_class
+        own = _task(values, record) or "backbone"
+        model = models_registry.compose(record.name, task or own)
+        fields = _fields(values, model, path, with_labels=model.module_class.task == own)
+        return model.config_class.from_dict({**fields, **record.read_settings(values, set())})
 
     def preprocessors(self, source: Source) -> PreprocessorsContainer:
         return self.tokenizer(source.find)
@@ -126,30 +113,26 @@ class Transformers(Format):
     def write(self, content: Content, folder: Path) -> Path:
         config = content.config
         family = family_of(config) if config.family else None
-        ending = EXPORTED.get(content.task)
-        if family is None or ending is None or not family.titles or not family.heads[content.task].published(config):
+        endings = family.endings(content.task) if family is not None else ()
+        if family is None or not endings or not family.titles or not family.heads[content.task].published(config):
             raise OptionError(f"transformers has no model for {config.name!r}. Use save() for our own layout.")
-        extra = [
-            name for name in content.preprocessor if content.preprocessor[name] is not content.preprocessor.tokenizer
-        ]
-        if extra:
+        if not family.published(config):
+            own = ", ".join(f"{name}={config[name]!r}" for name in family.own)
             raise OptionError(
-                f"transformers has no place for {', '.join(map(repr, extra))} and would read texts otherwise without. "
-                "Set model.preprocessor = model.preprocessor.tokenizer first, and do that step yourself."
+                f"no model of transformers computes what this {config.name!r} does; it knows nothing of {own}. "
+                "Use save() for our own layout."
             )
-        keymap = family.keymap(content.task)
-        with files.stage(folder) as staged:
-            kept = save_weights(dict(keymap.to_foreign(content.tensors.items(), bare=ending == "Model")), staged)
-            for stale in stale_weights(WEIGHTS[0], kept, [entry.name for entry in folder.iterdir()]):
-                staged.remove(stale)
-            if content.preprocessor.tokenizer is not None:
-                for name, data in transformers_tokenizer_files(content.preprocessor.tokenizer).items():
-                    staged(name).write_bytes(data)
-            for name in TOKENIZER_FILES:
-                staged.remove(name)  # of a model that was exported here before; what is written now stays
-            for name, settings in self.settings(content, family, family.titles[0] + ending).items():
-                staged(name).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return folder
+        tokenizer = only_tokenizer(content.preprocessor, "transformers")
+        keymap, ending = family.keymap(config, content.task), endings[0]
+        bare = "Model" in tasks_registry[content.task].module_class.endings  # of a class that is the backbone alone
+        return write_folder(
+            folder,
+            dict(keymap.to_foreign(content.tensors.items(), bare=bare)),
+            WEIGHTS[0],
+            {} if tokenizer is None else transformers_tokenizer_files(tokenizer),
+            TOKENIZER_FILES,
+            self.settings(content, family, family.titles[0] + ending),
+        )
 
     def settings(self, content: Content, family: Family, architecture: str) -> dict[str, Any]:
         """The JSON files of a model by their names; `architecture` is the class transformers opens it with."""
@@ -172,9 +155,14 @@ def _task(values: Mapping[str, Any], family: Family) -> str | None:
     architectures = values.get("architectures")
     if not architectures:
         return "backbone"
-    named = {f"{title}{ending}": task for title in family.titles for ending, task in ENDINGS.items()}
+    named = {
+        f"{title}{ending}": task
+        for title in family.titles
+        for task in reversed(list(family.heads))
+        for ending in family.endings(task)
+    }
     for architecture in architectures if isinstance(architectures, list) else ():
-        if isinstance(architecture, str) and named.get(architecture) in family.heads:
+        if isinstance(architecture, str) and architecture in named:
             return named[architecture]
     return None
 
@@ -183,12 +171,11 @@ def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_la
     """What of config.json is a field of the model's config; the rest must be known to be irrelevant."""
     config_class = entry.config_class
     known = {*config_class.fields(), *config_class.aliases}
-    for key, value in values.items():
-        if value and key in REFUSED:
-            raise ConfigError(f"{path}: {key!r} is not supported: it asks for another model or for code of its own.")
     labels = {"id2label", "num_labels", "problem_type"}
     # Names with an underscore are transformers' own notes.
-    unknown = [key for key in values if key not in known | IRRELEVANT | REFUSED and not key.startswith("_")]
+    family: Family = families_registry[config_class.family].module_class
+    irrelevant = irrelevant_settings(values, family, path)
+    unknown = [key for key in values if key not in known | irrelevant and not key.startswith("_")]
     if unknown:
         logger.warning(f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}")
     fields = {key: values[key] for key in values if key in known and (with_labels or key not in labels)}
@@ -203,8 +190,9 @@ def _settings(content: Content, family: Family, architecture: str) -> dict[str, 
     published = {field: alias for alias, field in config.aliases.items()}
     result: dict[str, Any] = {"architectures": [architecture], "model_type": family.model_types[0]}
     # What the names of the weights tell is no setting there; AutoModel would take it for one, and not pass it on.
-    told = {name for head in family.heads.values() for name in head.infer((), True)}
+    told = {name for head in family.heads.values() for name in head.infer((), True)}.union(family.own)
     result |= {published.get(name, name): config[name] for name in family.config_class.fields() if name not in told}
+    result |= family.write_settings(config)
     if labels := config.get("id2label"):
         result |= {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     if config.get("problem_type"):

@@ -24,6 +24,11 @@ __all__ = ["PICKLE_SUFFIXES", "SAFETENSORS_DTYPES", "TensorInfo", "WeightFile", 
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
 WRAPPERS = ("state_dict", "module", "model")
+# What training saves beside weights, and nobody reads here: random states of NumPy, and arguments.
+UNREAD = (
+    "argparse.Namespace", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray",
+    "numpy.dtype",
+)  # fmt: skip
 SAFE_TORCH = "2.10"  # older versions can be made to run code or corrupt memory even with weights_only=True
 SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -87,8 +92,12 @@ class WeightFile(Protocol):
         """Gives one tensor, on the CPU, without a copy where the file can be mapped."""
 
 
-def open_file(path: Path) -> WeightFile:
+def open_file(path: Path, *, training_state: bool = False) -> WeightFile:
     """Opens a weight file by its extension: .safetensors, or a torch pickle (.bin, .pt, .pth).
+
+    Args:
+        path: The file.
+        training_state: Whether a pickle may hold the state of training beside its weights; that is left unread.
 
     Raises:
         CheckpointError: When it is not what its name says, broken, or holds anything but tensors.
@@ -98,7 +107,7 @@ def open_file(path: Path) -> WeightFile:
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix in PICKLE_SUFFIXES:
-        return PickleFile(path)
+        return PickleFile(path, training_state=training_state)
     known = ", ".join((".safetensors", *PICKLE_SUFFIXES))
     raise CheckpointError(f"weight file {str(path)!r} has none of the extensions {known}; rename or convert it")
 
@@ -171,13 +180,24 @@ class SafetensorsFile:
             raise CheckpointError(f"weight file {describe(self.path)} {reason}") from error
 
 
+class TrainingState:
+    """Stands in for what a pickle holds and nobody reads."""
+
+    def __init__(self, *args: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
 class PickleFile:
     """A torch pickle of a flat dict of tensors, read with weights_only=True and memory-mapped when it is a ZIP file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, training_state: bool = False) -> None:
         self.path = path
         self.metadata: dict[str, str] = {}
-        self._tensors = {name: self._checked(name, value) for name, value in self._load().items()}
+        loaded = self._load([(TrainingState, name) for name in UNREAD] if training_state else [])
+        if training_state and not any(isinstance(value, Tensor) for value in loaded.values()):
+            loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
+        self._tensors = {name: self._checked(name, value) for name, value in loaded.items()}
         self.header = {
             name: TensorInfo(tuple(tensor.shape), tensor.dtype, path.name) for name, tensor in self._tensors.items()
         }
@@ -185,7 +205,7 @@ class PickleFile:
     def read(self, name: str) -> Tensor:
         return self._tensors[name]
 
-    def _load(self) -> Mapping[Any, Any]:
+    def _load(self, unread: list[Any]) -> Mapping[Any, Any]:
         if TorchVersion(torch.__version__) < SAFE_TORCH:
             raise self._error(
                 f"is a pickle, unsafe to read with torch {torch.__version__}; install torch 2.10 or newer"
@@ -196,7 +216,8 @@ class PickleFile:
         try:
             if kind == "zip":
                 self._check_zip()
-            loaded: object = torch.load(self.path, map_location="cpu", weights_only=True, mmap=kind == "zip")
+            with torch.serialization.safe_globals(unread):
+                loaded: object = torch.load(self.path, map_location="cpu", weights_only=True, mmap=kind == "zip")
         except CheckpointError:
             raise
         except Exception as error:

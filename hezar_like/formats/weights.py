@@ -77,18 +77,19 @@ class Weights(Mapping[str, Tensor]):
         return f"Weights({self.description}, {len(self)} tensors, {self.nbytes} bytes)"
 
 
-def open_weights(paths: Sequence[Path], index: Path | None = None) -> Weights:
+def open_weights(paths: Sequence[Path], index: Path | None = None, *, training_state: bool = False) -> Weights:
     """Opens one weight file, or all shards of an index.
 
     Args:
         paths: The files, .safetensors or torch pickles.
         index: The index file that names them, in the folder its names are relative to.
+        training_state: Whether torch pickles may hold the state of training beside their weights.
 
     Raises:
         CheckpointError: When a file is broken or foreign, or files and index do not agree; lists the names.
     """
     if index is None:
-        files = [open_file(path) for path in paths]
+        files = [open_file(path, training_state=training_state) for path in paths]
         _check_unique(files)
         return Weights(files, ", ".join(repr(str(path)) for path in paths))
     weight_map = _read_index(index)
@@ -99,7 +100,7 @@ def open_weights(paths: Sequence[Path], index: Path | None = None) -> Weights:
         raise CheckpointError(
             f"{str(index)!r} names files that are not there: {_listed(missing)}; download them or save the model again"
         )
-    opened = {shard: open_file(index.parent / shard) for shard in shards}
+    opened = {shard: open_file(index.parent / shard, training_state=training_state) for shard in shards}
     _check_unique(list(opened.values()))
     lacking = [name for name, shard in weight_map.items() if name not in opened[shard].header]
     omitted = [name for file in opened.values() for name in file.header if name not in weight_map]
@@ -110,13 +111,16 @@ def open_weights(paths: Sequence[Path], index: Path | None = None) -> Weights:
     return Weights(list(opened.values()), repr(str(index)))
 
 
-def find_weights(find: Callable[[str], Path | None], candidates: Sequence[str], where: str) -> Weights:
+def find_weights(
+    find: Callable[[str], Path | None], candidates: Sequence[str], where: str, *, training_state: bool = False
+) -> Weights:
     """Opens the first of these weight files that is there.
 
     Args:
         find: Gives the path of a file of the model by its name, or None; `Source.find`.
         candidates: Names in the order of preference; those ending with ".index.json" are indexes of shards.
         where: The model, for messages.
+        training_state: See `open_weights`.
 
     Raises:
         CheckpointError: When none is there, or the one found is broken.
@@ -126,9 +130,9 @@ def find_weights(find: Callable[[str], Path | None], candidates: Sequence[str], 
         if path is None:
             continue
         if not candidate.endswith(INDEX_SUFFIX):
-            return open_weights([path])
+            return open_weights([path], training_state=training_state)
         shards = [find(shard) for shard in sorted(set(_read_index(path).values()))]
-        return open_weights([shard for shard in shards if shard is not None], path)
+        return open_weights([shard for shard in shards if shard is not None], path, training_state=training_state)
     raise CheckpointError(
         f"{where} has no weights; looked for {', '.join(map(repr, candidates))}: "
         f"check that it is a model, or save it again"

@@ -6,6 +6,26 @@ import torch
 from torch import Tensor, nn
 
 
+class TokenVectors(nn.Embedding):
+    """A vector for each token.
+
+    Args:
+        vocabulary: Number of tokens.
+        width: Size of the vectors.
+        padding: The token whose vector starts as zero and is not trained.
+        scale: What vectors are multiplied with, in their own dtype.
+    """
+
+    def __init__(self, vocabulary: int, width: int, padding: int | None = None, scale: float = 1.0) -> None:
+        super().__init__(vocabulary, width, padding_idx=padding)
+        self.scale = scale
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids [...] int64 to [..., width]."""
+        x = super().forward(tokens)
+        return x if self.scale == 1.0 else x * torch.tensor(self.scale, dtype=x.dtype)
+
+
 class TextEmbedding(nn.Module):
     """Token vectors, plus learned positions, plus segment types, normed.
 
@@ -17,6 +37,7 @@ class TextEmbedding(nn.Module):
         norm: Applied to the sum.
         dropout: Dropout probability after the norm.
         padding: The token whose vector starts as zero and is not trained.
+        scale: What token vectors are multiplied with.
     """
 
     def __init__(
@@ -29,9 +50,10 @@ class TextEmbedding(nn.Module):
         norm: nn.Module | None = None,
         dropout: float = 0.0,
         padding: int | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, width, padding_idx=padding)
+        self.tokens = TokenVectors(vocabulary, width, padding, scale)
         self.positions = nn.Embedding(positions, width) if positions else None
         self.types = nn.Embedding(types, width) if types else None
         self.norm = norm
@@ -41,7 +63,7 @@ class TextEmbedding(nn.Module):
         """Embeds.
 
         Args:
-            tokens: Token ids, [batch, length] int64; or token vectors, [batch, length, width].
+            tokens: Token ids, [batch, length] int64; or token vectors as `tokens` gives them, [batch, length, width].
             positions: Indices into the learned positions, broadcastable to [batch, length].
             types: Segment types, [batch, length] int64; zeros when left out.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from .mlp import ACTIVATIONS
+from .mlp import activation_named
 
 
 class Pooler(nn.Module):
@@ -20,31 +21,80 @@ class Pooler(nn.Module):
 
 
 class ClassificationHead(nn.Module):
-    """The first token, through a dense layer and an activation, to one score per label.
+    """The token that sums up a text, through a dense layer and an activation, to one score per label.
 
     Args:
         width: Size of the hidden states.
         labels: Number of labels.
-        activation: A name in `ACTIVATIONS`.
+        activation: A name in `ACTIVATIONS`; None for no dense layer.
         dropout: Dropout probability before the last layer.
         dropout_first: Whether dropout also comes before the dense layer.
+        bias: Whether the last layer has a bias.
     """
 
     def __init__(
-        self, width: int, labels: int, *, activation: str = "tanh", dropout: float = 0.0, dropout_first: bool = False
+        self,
+        width: int,
+        labels: int,
+        *,
+        activation: str | None = "tanh",
+        dropout: float = 0.0,
+        dropout_first: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.out = nn.Linear(width, labels)
-        self.activation = ACTIVATIONS[activation]
+        self.dense = None if activation is None else nn.Linear(width, width)
+        self.out = nn.Linear(width, labels, bias)
+        self.activation = activation_named("tanh" if activation is None else activation)
         self.dropout = nn.Dropout(dropout)
         self.dropout_first = dropout_first
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, length, width] to [batch, labels]."""
+        """[batch, length, width] to [batch, labels]; of the tokens the first is used."""
         x = x[:, 0]
-        x = self.activation(self.dense(self.dropout(x) if self.dropout_first else x))
+        if self.dense is not None:
+            x = self.activation(self.dense(self.dropout(x) if self.dropout_first else x))
         return self.out(self.dropout(x))
+
+
+class LanguageModelHead(nn.Module):
+    """One score per token of the vocabulary.
+
+    Args:
+        width: Size of the hidden states.
+        vocabulary: Number of tokens.
+        bias: Whether the projection has a bias.
+        scale: What the hidden states are multiplied with before.
+        softcap: Scores are kept below it, smoothly (Gemma 2); default: not.
+        unused: How many tokens at the end of the vocabulary are none and score minus infinity.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        vocabulary: int,
+        *,
+        bias: bool = False,
+        scale: float = 1.0,
+        softcap: float | None = None,
+        unused: int = 0,
+    ) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, vocabulary, bias)
+        self.scale, self.softcap, self.unused = scale, softcap, unused
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] to [..., vocabulary]."""
+        scores = self.out(x if self.scale == 1.0 else x * self.scale)
+        if self.softcap is not None and scores.requires_grad:
+            scores = (scores / self.softcap).tanh() * self.softcap
+        elif self.softcap is not None:
+            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
+        if self.unused:
+            scores = torch.cat(
+                (scores[..., : -self.unused], torch.full_like(scores[..., -self.unused :], -torch.inf)), -1
+            )
+        return scores
 
 
 class TokenHead(nn.Module):
@@ -55,13 +105,16 @@ class TokenHead(nn.Module):
         labels: Number of labels.
         dropout: Dropout probability before each layer.
         dense: Whether a dense layer and tanh come first.
+        bias: Whether the last layer has a bias.
     """
 
-    def __init__(self, width: int, labels: int, *, dropout: float = 0.0, dense: bool = False) -> None:
+    def __init__(
+        self, width: int, labels: int, *, dropout: float = 0.0, dense: bool = False, bias: bool = True
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(width, width) if dense else None
-        self.out = nn.Linear(width, labels)
+        self.out = nn.Linear(width, labels, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, length, width] to [batch, length, labels]."""
@@ -85,7 +138,7 @@ class MaskFillingHead(nn.Module):
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, epsilon)
         self.out = nn.Linear(width, vocabulary)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation_named(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., vocabulary]."""

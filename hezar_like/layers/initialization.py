@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
@@ -43,20 +43,36 @@ def materialize(module: nn.Module, device: torch.device) -> None:
             setattr(part, name, nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new)
 
 
+def assign(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts tensors in the place of parameters and buffers; torch's `load_state_dict` takes longer than to read them.
+
+    Args:
+        module: Which must have them.
+        tensors: By their name in its state.
+    """
+    parts = dict(module.named_modules())
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        old = getattr(parts[path], leaf)
+        new = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+        setattr(parts[path], leaf, new)
+
+
 @torch.no_grad()
-def initialize(module: nn.Module, std: float) -> None:
+def initialize(module: nn.Module, std: float, mean: float = 0.0) -> None:
     """Fills every parameter: linear and embedding weights as BERT did, other layers as torch does.
 
     Args:
         module: Whose parameters, and those of all modules inside, are filled.
         std: Standard deviation of linear and embedding weights; biases and the padding token become zero.
+        mean: Their mean.
 
     Raises:
         TypeError: When a module has parameters of its own and no `reset_parameters` to fill them.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
-            part.weight.normal_(0.0, std)
+            part.weight.normal_(mean, std)
             if isinstance(part, nn.Linear) and part.bias is not None:
                 part.bias.zero_()
             if isinstance(part, nn.Embedding) and part.padding_idx is not None:

@@ -2,75 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from ..blocks import Backbone, Block, Stack
-from ..configs import ModelConfig
-from ..errors import ConfigError
+from ..backbones import Backbone
+from ..blocks import Block, Stack
 from ..family import Head, register_family
-from ..fields import Deviation, Epsilon, Layers, OneOf, Probability, Size, TokenId, Vocabulary
+from ..fields import Epsilon, Probability, Size
 from ..keymap import Table
 from ..layers import (
-    ACTIVATIONS,
     MLP,
     Attention,
     ClassificationHead,
+    CRFHead,
+    GlobalPointerHead,
+    LanguageModelHead,
     MaskFillingHead,
     Pooler,
     TextEmbedding,
     TokenHead,
 )
+from .text_config import TextConfig
 
 
 @dataclass(kw_only=True)
-class EncoderConfig(ModelConfig):
-    """What the configs of BERT and its relatives share."""
-
-    vocab_size: Vocabulary = 30522
-    """Number of tokens."""
-    hidden_size: Size = 768
-    """Size of the hidden states."""
-    num_hidden_layers: Layers = 12
-    """Number of blocks."""
-    num_attention_heads: Size = 12
-    """Number of attention heads; must divide `hidden_size`."""
-    intermediate_size: Size = 3072
-    """Size between the two layers of each MLP."""
-    hidden_act: Annotated[str, OneOf(ACTIVATIONS)] = "gelu"
-    """Activation of the MLPs."""
-    hidden_dropout_prob: Probability = 0.1
-    """Dropout on embeddings and on what each layer adds, while training."""
-    attention_probs_dropout_prob: Probability = 0.1
-    """Dropout on attention probabilities, while training."""
-    max_position_embeddings: Size = 512
-    """Number of learned positions: the longest input in tokens."""
-    initializer_range: Deviation = 0.02
-    """Standard deviation of random weights."""
-    pad_token_id: TokenId | None = 0
-    """The padding token."""
-    tie_word_embeddings: bool = True
-    """Whether mask filling scores tokens with the input embedding."""
-
-    def check(self) -> None:
-        super().check()
-        if self.hidden_size % self.num_attention_heads:
-            raise ConfigError(
-                f"{type(self).__name__}: hidden_size={self.hidden_size} is not divisible by "
-                f"num_attention_heads={self.num_attention_heads}. Change one of them."
-            )
-        if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
-            raise ConfigError(
-                f"{type(self).__name__}.pad_token_id is {self.pad_token_id}, but there are only "
-                f"{self.vocab_size} tokens (vocab_size). Choose a smaller one."
-            )
-
-
-@dataclass(kw_only=True)
-class BertConfig(EncoderConfig):
+class BertConfig(TextConfig):
     """A BERT encoder."""
 
     name = "bert"
@@ -82,6 +41,12 @@ class BertConfig(EncoderConfig):
     """Dropout before the last layer of a head; None: `hidden_dropout_prob`."""
     add_pooling_layer: bool = True
     """Whether there is a pooler, for the tasks that keep its output or its weights."""
+    keep_pooler: bool = False
+    """Whether the pooler is part of the backbone and its output returned by all tasks, as in ModelCenter."""
+    prediction_head_transform: bool = True
+    """Whether the mask filling head transforms hidden states before it scores tokens; else it only scores."""
+    blind_padding: bool = False
+    """Whether padding looks at nothing, as in ModelCenter; it tells only in what comes out at the padding."""
     position_embedding_type: Literal["absolute"] = "absolute"
     """Only learned absolute positions exist here."""
 
@@ -108,19 +73,26 @@ KEYS = {
     "encoder.layer.{}.output.dense": BLOCK + "mlp.down",
     "encoder.layer.{}.output.LayerNorm": BLOCK + "mlp_norm",
 }
+OWN = ("keep_pooler", "prediction_head_transform", "blind_padding", "mask_padding_tokens")
 TENSORFLOW_SPELLINGS = {r"\.gamma$": ".weight", r"\.beta$": ".bias"}
-NO_POOLER = {"bert.pooler.dense": None, "cls.seq_relationship": None}
+NEXT_SENTENCE: Table = {"cls.seq_relationship": None}
 
 
-def pooler_head(keys: Table) -> Head:
+def keys(config: BertConfig) -> Table:
+    """The names of transformers; most tasks leave the pooler out."""
+    return KEYS | {"pooler.dense": "backbone.pooler.dense" if config.keep_pooler else None}
+
+
+def pooler_head(prefix: str, dropped: Table | None = None) -> Head:
     """The pooler, where a checkpoint has one: not all do, and a random one would be of no use.
 
     Args:
-        keys: Foreign names of its weights.
+        prefix: What the foreign names of the backbone begin with.
+        dropped: Foreign names of heads that are left out.
     """
     return Head(
-        lambda c: Pooler(c.hidden_size) if c.add_pooling_layer else None,
-        keys,
+        lambda c: Pooler(c.hidden_size) if c.add_pooling_layer and not c.keep_pooler else None,
+        lambda c: {**(dropped or {}), **({} if c.keep_pooler else {f"{prefix}pooler.dense": "head.dense"})},
         infer=lambda names, own_task: {"add_pooling_layer": any("pooler.dense" in name for name in names)},
     )
 
@@ -133,39 +105,78 @@ def mask_filling_head(keys: Table, activation: str | None = None) -> Head:
         activation: A name in `ACTIVATIONS`; default: the config's `hidden_act`.
     """
     return Head(
-        lambda c: MaskFillingHead(c.hidden_size, c.vocab_size, activation or c.hidden_act, c.layer_norm_eps),
+        lambda c: (
+            MaskFillingHead(c.hidden_size, c.vocab_size, activation or c.hidden_act, c.layer_norm_eps)
+            if c.prediction_head_transform
+            else LanguageModelHead(c.hidden_size, c.vocab_size)
+        ),
         keys,
         tied=lambda c: {"head.out.weight": "backbone.embed.tokens.weight"} if c.tie_word_embeddings else {},
+        published=lambda c: c.prediction_head_transform,
     )
+
+
+def answering_head(mask_filling: Head) -> Head:
+    """A mask filling head, for writing texts (UniLM): there is no such model in transformers."""
+    return replace(mask_filling, endings=())
+
+
+def crf_head(dropped: Table | None = None) -> Head:
+    """Scores for labels and for labels beside each other; `dropped` are foreign names of heads that are left out."""
+    return Head(
+        lambda c: CRFHead(c.hidden_size, c.num_labels, dropout=c.head_dropout, bias=c.classifier_bias), dropped or {}
+    )
+
+
+def global_pointer_head(dropped: Table | None = None) -> Head:
+    """Scores for labels of spans; `dropped` are foreign names of heads that are left out."""
+    return Head(
+        lambda c: GlobalPointerHead(c.hidden_size, c.num_labels, c.inner_dim, dropout=c.head_dropout), dropped or {}
+    )
+
+
+MASK_FILLING = mask_filling_head(
+    {
+        **NEXT_SENTENCE,
+        "cls.predictions.bias": "head.out.bias",
+        "cls.predictions.transform.dense": "head.dense",
+        "cls.predictions.transform.LayerNorm": "head.norm",
+        "cls.predictions.decoder": "head.out",
+    },
+)
 
 
 @register_family(
     "bert",
     BertConfig,
     "BERT (Devlin et al., 2018)",
-    keys=KEYS,
+    keys=keys,
     prefix="bert.",
     spellings=TENSORFLOW_SPELLINGS,
     titles=("Bert",),
+    own=OWN,
     heads={
-        "backbone": pooler_head({"bert.pooler.dense": "head.dense", "cls.seq_relationship": None}),
-        "text_embedding": pooler_head({"bert.pooler.dense": "head.dense", "cls.seq_relationship": None}),
+        "backbone": pooler_head("bert.", NEXT_SENTENCE),
+        "text_embedding": pooler_head("bert.", NEXT_SENTENCE),
         "text_classification": Head(
             lambda c: ClassificationHead(c.hidden_size, c.num_labels, dropout=c.head_dropout),
             {"bert.pooler.dense": "head.dense", "classifier": "head.out"},
+            published=lambda c: not c.keep_pooler,
         ),
         "sequence_labeling": Head(
-            lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.head_dropout),
-            NO_POOLER | {"classifier": "head.out"},
+            lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.head_dropout, bias=c.classifier_bias),
+            {**NEXT_SENTENCE, "classifier": "head.out"},
+            published=lambda c: c.classifier_bias,
         ),
-        "mask_filling": mask_filling_head(
-            NO_POOLER
-            | {
-                "cls.predictions.bias": "head.out.bias",
-                "cls.predictions.transform.dense": "head.dense",
-                "cls.predictions.transform.LayerNorm": "head.norm",
-                "cls.predictions.decoder": "head.out",
-            },
+        "sequence_labeling_crf": crf_head(NEXT_SENTENCE),
+        "sequence_labeling_global_pointer": global_pointer_head(NEXT_SENTENCE),
+        "mask_filling": MASK_FILLING,
+        "cloze": MASK_FILLING,
+        "text_generation": answering_head(MASK_FILLING),
+        "multiple_choice": Head(
+            lambda c: ClassificationHead(c.hidden_size, 1, dropout=c.head_dropout),
+            {"bert.pooler.dense": "head.dense", "classifier": "head.out"},
+            published=lambda c: not c.keep_pooler,
         ),
     },
 )
@@ -175,7 +186,10 @@ class Bert(Backbone):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         norm = partial(nn.LayerNorm, config.hidden_size, config.layer_norm_eps)
+        self.blind_padding = config.blind_padding
         self.max_tokens = config.max_position_embeddings
+        self.token_types = config.type_vocab_size
+        self.padding_token = config.padding_token
         self.embed = TextEmbedding(
             config.vocab_size,
             config.hidden_size,
@@ -197,3 +211,7 @@ class Bert(Backbone):
             )
             for _ in range(config.num_hidden_layers)
         ])  # fmt: skip
+        self.pooler = Pooler(config.hidden_size) if config.keep_pooler else None
+
+    def pooled(self, states: Tensor) -> Tensor | None:
+        return None if self.pooler is None else self.pooler(states)

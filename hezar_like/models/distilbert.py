@@ -8,11 +8,12 @@ from typing import ClassVar
 from ..family import Head, register_family
 from ..fields import Layers, Probability
 from ..layers import ClassificationHead, TokenHead
-from .bert import BLOCK, Bert, EncoderConfig, mask_filling_head
+from .bert import BLOCK, Bert, mask_filling_head
+from .text_config import TextConfig
 
 
 @dataclass(kw_only=True)
-class DistilBertConfig(EncoderConfig):
+class DistilBertConfig(TextConfig):
     """A DistilBERT encoder."""
 
     name = "distilbert"
@@ -27,11 +28,19 @@ class DistilBertConfig(EncoderConfig):
     }
     type_vocab_size: ClassVar[int] = 0
     layer_norm_eps: ClassVar[float] = 1e-12
+    keep_pooler: ClassVar[bool] = False
+    blind_padding: ClassVar[bool] = False
+    prediction_head_transform: ClassVar[bool] = True
 
     num_hidden_layers: Layers = 6
     """Number of blocks."""
     seq_classif_dropout: Probability = 0.2
     """Dropout before the last layer of the classification head."""
+
+
+MASK_FILLING = mask_filling_head(
+    {"vocab_transform": "head.dense", "vocab_layer_norm": "head.norm", "vocab_projector": "head.out"},
+)
 
 
 @register_family(
@@ -54,6 +63,7 @@ class DistilBertConfig(EncoderConfig):
         "transformer.layer.{}.output_layer_norm": BLOCK + "mlp_norm",
     },
     titles=("DistilBert",),
+    own=("mask_padding_tokens",),
     heads={
         "backbone": Head(),
         "text_embedding": Head(),
@@ -62,11 +72,15 @@ class DistilBertConfig(EncoderConfig):
             {"pre_classifier": "head.dense", "classifier": "head.out"},
         ),
         "sequence_labeling": Head(
-            lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.hidden_dropout_prob),
+            lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.hidden_dropout_prob, bias=c.classifier_bias),
             {"classifier": "head.out"},
+            published=lambda c: c.classifier_bias,
         ),
-        "mask_filling": mask_filling_head(
-            {"vocab_transform": "head.dense", "vocab_layer_norm": "head.norm", "vocab_projector": "head.out"},
+        "mask_filling": MASK_FILLING,
+        "cloze": MASK_FILLING,
+        "multiple_choice": Head(
+            lambda c: ClassificationHead(c.hidden_size, 1, activation="relu", dropout=c.seq_classif_dropout),
+            {"pre_classifier": "head.dense", "classifier": "head.out"},
         ),
     },
 )

@@ -17,10 +17,10 @@ from ..configs import ModelConfig
 from ..engine import prediction
 from ..engine.devices import usable_device
 from ..engine.progress import with_progress
-from ..engine.routing import accepted
+from ..engine.routing import names_of_parameters
 from ..errors import OptionError, PreprocessorError
 from ..formats import Content, write
-from .summary import describe, shorten, sizes, tabulate
+from .summary import describe, tabulate
 
 if TYPE_CHECKING:
     from ..preprocessors import Preprocessor, PreprocessorsContainer
@@ -45,11 +45,13 @@ class Model(nn.Module):
         source: Where it was loaded from, if it was: `source.name`, and `source.commit` for the Hub.
     """
 
+    task: ClassVar[str] = ""
+    pipeline_tag: ClassVar[str] = ""
     model_filename: ClassVar[str] = "model.safetensors"
     config_filename: ClassVar[str] = "model_config.yaml"
     is_generative: ClassVar[bool] = False
     forward_options: ClassVar[tuple[str, ...] | None] = None
-    """The parameters of `forward` that are options of `predict`; None: all of them."""
+    """What `forward` takes that is an option of `predict`; None: all of its parameters."""
     batches_per_window: ClassVar[int] = 1
     """How many batches of inputs are prepared at once and sorted by length, where `preprocess` returns a Batch."""
 
@@ -75,9 +77,15 @@ class Model(nn.Module):
 
     def run(self, batch: Any, **options: Any) -> Any:
         """Calls `forward`, or `generate`, with what it takes of a preprocessed batch."""
-        method, run = (self.generate, self.generate) if self.is_generative else (self.forward, self.__call__)
-        values = accepted(method, batch) if isinstance(batch, Mapping) else {}
-        return run(**(values | options)) if values else run(batch, **options)
+        run, names = self.generate if self.is_generative else self.__call__, self.input_names
+        if not isinstance(batch, Mapping) or not (names is None or names & set(batch)):
+            return run(batch, **options)
+        return run(**({key: batch[key] for key in batch if names is None or key in names} | options))
+
+    @property
+    def input_names(self) -> frozenset[str] | None:
+        """What `forward`, or `generate`, takes by name; None when it takes anything."""
+        return names_of_parameters(self.generate if self.is_generative else self.forward)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Produces a sequence; overridden by generative models."""
@@ -186,7 +194,7 @@ class Model(nn.Module):
         local_files_only: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """Loads a model from a folder or the Hub: native, transformers, sentence-transformers or Hezar layout.
+        """Loads a model from a folder or the Hub, in the layout of any of `hezar_like.formats`.
 
         Args:
             hub_or_local_path: A folder, or a repository id "org/name".
@@ -202,7 +210,8 @@ class Model(nn.Module):
             token: Access token for the Hub; default: the one you are logged in with.
             cache_dir: Where downloads are kept; default: the Hub's cache.
             local_files_only: Use only what is downloaded already.
-            **kwargs: Config fields that win over the file's. A new number of labels makes a new last layer.
+            **kwargs: Config fields that win over the file's, or options of the files' format. A new number of labels
+                makes a new last layer.
 
         Returns:
             The model, ready to predict.
@@ -312,14 +321,14 @@ class Model(nn.Module):
                 revision=revision,
                 create_pr=create_pr,
                 delete=lambda old: saving.superseded(name, found, old, with_preprocessor=push_preprocessor),
-                card=model_card.write(repo_id, self.config.name, getattr(self, "task", ""), self.num_parameters),
+                card=model_card.write(repo_id, self.config.name, self.task, self.pipeline_tag, self.num_parameters),
             )
 
     def export(self, format: str, path: str | os.PathLike[str]) -> Path:
         """Writes a folder that another system opens.
 
         Args:
-            format: "transformers", or "sentence_transformers" for a text embedding.
+            format: "transformers", "flagai", "modelcenter", or "sentence_transformers" for a text embedding.
             path: The folder.
 
         Returns:
@@ -330,7 +339,7 @@ class Model(nn.Module):
             OptionError: When it cannot hold this model.
             HubError: When the folder cannot be written, or holds a model of another layout.
         """
-        content = Content(self.config, getattr(self, "task", ""), loading.unique_tensors(self), self.preprocessor)
+        content = Content(self.config, self.task, loading.unique_tensors(self), self.preprocessor)
         return write(format, content, Path(path))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -387,13 +396,4 @@ class Model(nn.Module):
         return f"{self!r}\n\n{tabulate(self)}"
 
     def __repr__(self) -> str:
-        facts = {
-            "task": getattr(self, "task", ""),
-            "parameters": sizes(self.num_parameters, self.dtype.itemsize),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "device": str(self.device),
-            "labels": shorten((self.config.get("id2label") or {}).values()),
-            "preprocessors": ", ".join(self.preprocessor),
-            "source": str(self.source or "built, not loaded"),
-        }
-        return describe(f"{type(self).__name__}({self.config.name!r})", facts)
+        return describe(self)

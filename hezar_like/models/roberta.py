@@ -10,7 +10,18 @@ from ..errors import ConfigError
 from ..family import Head, register_family
 from ..fields import Epsilon, Size, TokenId, Vocabulary
 from ..layers import ClassificationHead, TokenHead
-from .bert import KEYS, TENSORFLOW_SPELLINGS, Bert, BertConfig, mask_filling_head, pooler_head
+from .bert import (
+    OWN,
+    TENSORFLOW_SPELLINGS,
+    Bert,
+    BertConfig,
+    answering_head,
+    crf_head,
+    global_pointer_head,
+    keys,
+    mask_filling_head,
+    pooler_head,
+)
 
 
 @dataclass(kw_only=True)
@@ -29,6 +40,8 @@ class RobertaConfig(BertConfig):
     """The token every input starts with."""
     eos_token_id: TokenId | None = 2
     """The token every input ends with."""
+    count_padding: bool = False
+    """Whether padding takes up positions too, as in ModelCenter."""
     dense_token_head: bool = False
     """Whether the sequence labeling head has a dense layer and tanh before the labels, as Hezar's has."""
 
@@ -41,7 +54,15 @@ class RobertaConfig(BertConfig):
             )
 
 
-NO_POOLER = {"roberta.pooler.dense": None}
+MASK_FILLING = mask_filling_head(
+    {
+        "lm_head.bias": "head.out.bias",
+        "lm_head.dense": "head.dense",
+        "lm_head.layer_norm": "head.norm",
+        "lm_head.decoder": "head.out",
+    },
+    activation="gelu",
+)
 
 
 @register_family(
@@ -50,32 +71,35 @@ NO_POOLER = {"roberta.pooler.dense": None}
     "RoBERTa (Liu et al., 2019), XLM-R (Conneau et al., 2019)",
     aliases=("xlm_roberta",),
     model_types=("roberta", "xlm-roberta", "camembert"),
-    keys=KEYS,
+    keys=keys,
     prefix="roberta.",
     spellings=TENSORFLOW_SPELLINGS,
     titles=("Roberta", "XLMRoberta", "Camembert"),
+    own=(*OWN, "count_padding"),
     heads={
-        "backbone": pooler_head({"roberta.pooler.dense": "head.dense"}),
-        "text_embedding": pooler_head({"roberta.pooler.dense": "head.dense"}),
+        "backbone": pooler_head("roberta."),
+        "text_embedding": pooler_head("roberta."),
         "text_classification": Head(
             lambda c: ClassificationHead(c.hidden_size, c.num_labels, dropout=c.head_dropout, dropout_first=True),
-            NO_POOLER | {"classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
+            {"classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
         ),
         "sequence_labeling": Head(
-            lambda c: TokenHead(c.hidden_size, c.num_labels, dropout=c.head_dropout, dense=c.dense_token_head),
-            NO_POOLER | {"classifier": "head.out", "classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
+            lambda c: TokenHead(
+                c.hidden_size, c.num_labels, dropout=c.head_dropout, dense=c.dense_token_head, bias=c.classifier_bias
+            ),
+            {"classifier": "head.out", "classifier.dense": "head.dense", "classifier.out_proj": "head.out"},
             infer=lambda keys, own_task: {"dense_token_head": own_task and "classifier.dense.weight" in keys},
-            published=lambda c: not c.dense_token_head,
+            published=lambda c: c.classifier_bias and not c.dense_token_head,
         ),
-        "mask_filling": mask_filling_head(
-            NO_POOLER
-            | {
-                "lm_head.bias": "head.out.bias",
-                "lm_head.dense": "head.dense",
-                "lm_head.layer_norm": "head.norm",
-                "lm_head.decoder": "head.out",
-            },
-            activation="gelu",
+        "sequence_labeling_crf": crf_head(),
+        "sequence_labeling_global_pointer": global_pointer_head(),
+        "mask_filling": MASK_FILLING,
+        "cloze": MASK_FILLING,
+        "text_generation": answering_head(MASK_FILLING),
+        "multiple_choice": Head(
+            lambda c: ClassificationHead(c.hidden_size, 1, dropout=c.head_dropout),
+            {"roberta.pooler.dense": "head.dense", "classifier": "head.out"},
+            published=lambda c: not c.keep_pooler,
         ),
     },
 )
@@ -84,11 +108,11 @@ class Roberta(Bert):
 
     def __init__(self, config: RobertaConfig) -> None:
         super().__init__(config)
-        self.padding = config.pad_token_id
+        self.padding, self.count_padding = config.pad_token_id, config.count_padding
         self.max_tokens = config.max_position_embeddings - config.pad_token_id - 1
 
     def positions(self, tokens: Tensor) -> Tensor:
-        if tokens.is_floating_point():
+        if self.count_padding or tokens.is_floating_point():
             return super().positions(tokens) + self.padding + 1
         real = tokens.ne(self.padding).long()
         return real.cumsum(1) * real + self.padding

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from .model import Model
 
 __all__ = ["count", "describe", "shorten", "sizes", "tabulate"]
 
 
-def describe(title: str, facts: Mapping[str, str]) -> str:
-    """A title and a line for each fact; a dash where there is none."""
+def describe(model: Model) -> str:
+    """What a model is, a line for each fact; a dash where there is none."""
+    facts = {
+        "task": model.task,
+        "parameters": sizes(model.num_parameters, model.dtype.itemsize),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "labels": shorten((model.config.get("id2label") or {}).values()),
+        "preprocessors": ", ".join(model.preprocessor),
+        "source": str(model.source or "built, not loaded"),
+    }
+    title = f"{type(model).__name__}({model.config.name!r})"
     return "\n".join([title, *(f"  {key + ':':<15}{value or '-'}" for key, value in facts.items())])
 
 

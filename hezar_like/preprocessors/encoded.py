@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias, TypeVar
-
-from tokenizers import Encoding
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from ..errors import OptionError
 
-__all__ = ["Encoded", "Side", "Strategy", "TextInput"]
+__all__ = ["Encoded", "Encoding", "Side", "Strategy", "TextInput"]
 
 T = TypeVar("T")
 Side = Literal["left", "right"]
@@ -20,18 +18,43 @@ TextInput: TypeAlias = str | tuple[str, str] | Sequence[str]
 """A text, a pair of texts, or the words of a text."""
 
 
+class Encoding(Protocol):
+    """The tokens of one input as the Rust library gives them: lists with one item per token."""
+
+    # fmt: off
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def type_ids(self) -> list[int]: ...
+    @property
+    def tokens(self) -> list[str]: ...
+    @property
+    def offsets(self) -> list[tuple[int, int]]: ...
+    @property
+    def special_tokens_mask(self) -> list[int]: ...
+    @property
+    def sequence_ids(self) -> list[int | None]: ...
+    @property
+    def word_ids(self) -> list[int | None]: ...
+    # fmt: on
+
+
 class _Whole:
     """All tokens of one input. Each list leaves Rust when it is first asked for, and is shared by all windows."""
 
-    def __init__(self, encoding: Encoding, source: TextInput, words: bool, byte_level: bool) -> None:
+    def __init__(
+        self, encoding: Encoding, source: TextInput, words: bool, byte_level: bool, shared_ids: Mapping[int, int]
+    ) -> None:
         self.encoding = encoding
         self.source = source
         self.words = words
         self.byte_level = byte_level
+        self.shared_ids = shared_ids
 
     @cached_property
     def ids(self) -> list[int]:
-        return self.encoding.ids
+        ids = self.encoding.ids
+        return [self.shared_ids.get(i, i) for i in ids] if self.shared_ids else ids
 
     @cached_property
     def type_ids(self) -> list[int]:
@@ -101,7 +124,15 @@ class Encoded:
     _kept: list[int] | None = None
 
     @classmethod
-    def of(cls, encoding: Encoding, source: TextInput, *, words: bool = False, byte_level: bool = False) -> Encoded:
+    def of(
+        cls,
+        encoding: Encoding,
+        source: TextInput,
+        *,
+        words: bool = False,
+        byte_level: bool = False,
+        shared_ids: Mapping[int, int] | None = None,
+    ) -> Encoded:
         """Wraps what the Rust tokenizer gave for a source.
 
         Args:
@@ -109,8 +140,9 @@ class Encoded:
             source: The text, the pair, or the words.
             words: Whether the source is a list of words.
             byte_level: Whether tokens are spelled in bytes, so that `tokens` shows slices of the source.
+            shared_ids: Ids to replace by others.
         """
-        whole = _Whole(encoding, source, words, byte_level)
+        whole = _Whole(encoding, source, words, byte_level, shared_ids or {})
         return cls(whole.ids, whole)
 
     def __len__(self) -> int:

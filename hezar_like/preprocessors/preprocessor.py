@@ -67,7 +67,7 @@ class Preprocessor:
         """
         own = {**self.extra_files(), self.config_filename: text_files.dump_yaml(self.saved_config().to_dict())}
         folder = self.subfolder if subfolder is None else subfolder
-        return {_join(folder, name): content for name, content in own.items()}
+        return {join(folder, name): content for name, content in own.items()}
 
     def save(self, path: str | os.PathLike[str], subfolder: str | None = None) -> Path:
         """Writes the files into a model's folder: all of them, or none.
@@ -183,7 +183,7 @@ def read_preprocessors(
         there = sorted((source.folder / folder).glob("*_config.yaml")) if source.folder is not None else []
         names += [path.name for path in there if path.name not in names]
     for filename in names:
-        path = source.find(_join(folder, filename))
+        path = source.find(join(folder, filename))
         if path is None:
             continue
         values = text_files.read_yaml(path)
@@ -219,5 +219,6 @@ def _config_names(cls: type[Preprocessor]) -> list[str]:
     return list(dict.fromkeys([*CONFIG_FILENAMES, *registered]))
 
 
-def _join(folder: str, name: str) -> str:
+def join(folder: str, name: str) -> str:
+    """The name of a file in a folder; "" is the folder itself."""
     return f"{folder}/{name}" if folder else name

@@ -29,7 +29,15 @@ from tokenizers import Tokenizer as RustTokenizer
 from ..errors import TokenizerError
 from .rust_backend import guarded
 
-__all__ = ["Kind", "Piece", "SentencePieceModel", "backend_from_sentencepiece", "build_backend", "read_sentencepiece"]
+__all__ = [
+    "Kind",
+    "Piece",
+    "SentencePieceModel",
+    "backend_from_sentencepiece",
+    "build_backend",
+    "read_model_file",
+    "read_sentencepiece",
+]
 
 MAX_BYTES, MAX_PIECES = 64_000_000, 2_000_000
 MAX_SYMBOLS = 20_000  # they become one regular expression
@@ -83,13 +91,20 @@ def backend_from_sentencepiece(path: str | Path) -> RustTokenizer:
 
 def read_sentencepiece(path: str | Path) -> SentencePieceModel:
     """Reads a `.model` file; a TokenizerError names the path."""
+    data = read_model_file(path)
+    with guarded(f"{str(path)!r} is not a sentencepiece model", "Download it again."):
+        return _model(data)
+
+
+def read_model_file(path: str | Path) -> bytes:
+    """The content of a `.model` file as it is; a TokenizerError names the path."""
     with guarded(f"{str(path)!r} is not a sentencepiece model", "Download it again."), open(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES / 1e6:g} MB")
-        if not data.startswith(b"version https://git-lfs"):
-            return _model(data)
-        raise ValueError("it is a Git LFS pointer; run `git lfs pull`")
+        if data.startswith(b"version https://git-lfs"):
+            raise ValueError("it is a Git LFS pointer; run `git lfs pull`")
+        return data
 
 
 def _model(data: bytes) -> SentencePieceModel:

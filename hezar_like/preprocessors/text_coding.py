@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ..errors import OptionError, TokenizerError, did_you_mean
 from .call_options import padding_strategy, tensor_kind, truncation_strategy
-from .encoded import Encoded, Side, TextInput
+from .encoded import Encoded, Encoding, Side, TextInput
 from .padding import has_rows, pad_rows, pad_tensor, plain_rows, to_tensors
 from .rust_backend import guarded
 from .text_inputs import as_batch, check_inputs, refuse_broken_text
@@ -60,14 +60,17 @@ class TextCoding(Vocabulary):
         batch = check_inputs(texts, words=is_split_into_words)
         try:
             with guarded("the tokenizer failed on these texts", "Check its tokenizer.json, or try fewer texts."):
-                encodings = self.backend.encode_batch(
-                    batch, is_pretokenized=is_split_into_words, add_special_tokens=add_special_tokens
-                )
+                encodings = self.run_backend(batch, is_split_into_words, add_special_tokens)
         except TokenizerError:
             refuse_broken_text(batch)
             raise
-        options = {"words": is_split_into_words, "byte_level": self.is_byte_level}
+        options: dict[str, Any] = {"words": is_split_into_words, "byte_level": self.is_byte_level}
+        options["shared_ids"] = self.shared_ids
         return [Encoded.of(encoding, text, **options) for encoding, text in zip(encodings, batch, strict=True)]
+
+    def run_backend(self, batch: list[TextInput], words: bool, add_special_tokens: bool) -> Sequence[Encoding]:
+        """Tokenizes a batch of checked inputs; overridden by kinds that do more than their tokenizer.json says."""
+        return self.backend.encode_batch(batch, is_pretokenized=words, add_special_tokens=add_special_tokens)
 
     def encode(
         self, inputs: str | Sequence[TextInput], is_pretokenized: bool = False, add_special_tokens: bool = True

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from ..errors import PreprocessorError
 from ..hub import Source
-from .preprocessor import Preprocessor
+from .preprocessor import Preprocessor, join
 from .rust_backend import guarded, read_backend
+from .sentencepiece_model import read_model_file
 from .text_coding import TextCoding
 from .tokenizer_config import TokenizerConfig
 
@@ -35,6 +36,9 @@ class Tokenizer(TextCoding, Preprocessor):
     config: TokenizerConfig
     config_filename = "tokenizer_config.yaml"
     tokenizer_filename: ClassVar[str] = "tokenizer.json"
+    sentencepiece_filename: ClassVar[str] = "sentencepiece.model"
+    sentencepiece: bytes | None = None
+    """The `.model` file that this was made of, where it is kept for systems that read no other."""
 
     def __init__(
         self,
@@ -82,20 +86,32 @@ class Tokenizer(TextCoding, Preprocessor):
         self.config.update(overrides)
         with guarded("training the tokenizer failed", "Check that the data is text, and enough for the vocab_size."):
             run(self.trainer())
+            self.sentencepiece = None  # it is of the vocabulary before
             self.finish_training()
 
     # -- files and parts --------------------------------------------------------------------------------------------
 
     @classmethod
     def read(cls, source: Source, config: TokenizerConfig, subfolder: str) -> Self:
-        name = f"{subfolder}/{cls.tokenizer_filename}" if subfolder else cls.tokenizer_filename
-        return cls(config, tokenizer_file=source.get(name))
+        tokenizer = cls(config, tokenizer_file=source.get(join(subfolder, cls.tokenizer_filename)))
+        if config.get("keeps_sentencepiece"):
+            tokenizer.sentencepiece = read_model_file(source.get(join(subfolder, cls.sentencepiece_filename)))
+        return tokenizer
 
     def saved_config(self) -> TokenizerConfig:
-        return copy(self.config).update(vocab_size=len(self) or self.config.vocab_size)
+        config = copy(self.config).update(vocab_size=len(self) or self.config.vocab_size)
+        if "keeps_sentencepiece" in config.fields():
+            config.update(keeps_sentencepiece=self.sentencepiece is not None)
+        return config
 
     def extra_files(self) -> dict[str, str | bytes]:
-        return {self.tokenizer_filename: self.backend.to_str(pretty=True)}
+        kept = {} if self.sentencepiece is None else {self.sentencepiece_filename: self.sentencepiece}
+        return {self.tokenizer_filename: self.backend.to_str(pretty=True), **kept}
+
+    @property
+    def self_contained(self) -> bool:
+        """Whether tokenizer.json alone, read by the Rust library, gives the same ids."""
+        return not self.shared_ids
 
     @property
     def model(self) -> Any:

@@ -73,11 +73,13 @@ class SentencePieceBPEConfig(BPEConfig):
     Attributes:
         replacement: The character that stands for a space inside tokens.
         add_prefix_space: Whether a space is put before the first word.
+        keeps_sentencepiece: Whether a `.model` file is kept beside tokenizer.json, for systems that read no other.
     """
 
     name = "sentencepiece_bpe_tokenizer"
     replacement: str = "▁"
     add_prefix_space: bool = True
+    keeps_sentencepiece: bool = False
 
 
 @dataclass
@@ -107,7 +109,7 @@ class _Kind(Tokenizer):
 
     def named(self, role: str) -> Named | None:
         """The special token of a role and its id, when the vocabulary has it."""
-        token, token_id = self.role(role), self.token_to_id(self.role(role))
+        token, token_id = self.role(role), self.role_id(role)
         return None if token is None or token_id is None else (token, token_id)
 
 

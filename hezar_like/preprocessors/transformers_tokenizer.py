@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, models, processors
 from tokenizers import Tokenizer as RustTokenizer
 
-from ..errors import TokenizerError
+from ..errors import OptionError, TokenizerError
 from ..registry import preprocessors_registry
 from ..text_files import read_json
 from .rust_backend import guarded, read_backend
@@ -19,13 +19,13 @@ from .sentencepiece_model import Kind, Piece, build_backend, read_sentencepiece
 from .templates import roberta_template, template
 from .tokenizer import Tokenizer
 from .vocabulary import ROLES
+from .vocabulary_files import byte_level_bpe_backend, wordpiece_backend
 
 __all__ = ["tokenizer_from_transformers", "transformers_tokenizer_files"]
 
 Find = Callable[[str], Path | None]
 NO_LIMIT = 10**6
 """transformers writes 10^30 for a tokenizer without a limit; no model reads a million tokens at once."""
-MAX_VOCABULARY_BYTES = 100_000_000
 BERT_TOKENS = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
 ROBERTA_TOKENS = {
     "bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>",
@@ -40,11 +40,13 @@ PLAIN = ("T5", "MT5", "UMT5", "Llama", "PreTrained", "")
 """The classes that take the ids of a `.model` as they are, and change no text before."""
 
 
-def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
+def tokenizer_from_transformers(find: Find, kind: str | None = None) -> Tokenizer | None:
     """Reads the tokenizer of a transformers checkpoint.
 
     Args:
         find: Gives the path of a file of the checkpoint, or None; `Source.find` for instance.
+        kind: The tokenizer's class without its endings ("T5"), which tells what a `.model` lacks; default: what
+            tokenizer_config.json or config.json says.
 
     Returns:
         The tokenizer from tokenizer.json, or vocab.txt (BERT's rules), or vocab.json and merges.txt (byte-level BPE),
@@ -58,13 +60,15 @@ def tokenizer_from_transformers(find: Find) -> Tokenizer | None:
     if path := find("tokenizer.json"):
         backend, defaults = read_backend(path), {}
     elif path := find("vocab.txt"):
-        backend, defaults = _wordpiece(path, settings), BERT_TOKENS
+        unknown = _token(settings.get("unk_token") or "[UNK]").content
+        backend, defaults = wordpiece_backend(path, settings, unknown), BERT_TOKENS
     elif (path := find("vocab.json")) and (merges := find("merges.txt")):
-        backend, defaults = _byte_level_bpe(path, merges, settings)
+        backend = byte_level_bpe_backend(path, merges, settings)
+        defaults = ROBERTA_TOKENS if {"<s>", "</s>"} <= backend.get_vocab().keys() else GPT2_TOKENS
     elif path := find("sentencepiece.bpe.model"):
-        backend, defaults = _fairseq(path, _class(find, settings) or "XLMRoberta")
+        backend, defaults = _fairseq(path, kind or _class(find, settings) or "XLMRoberta")
     elif path := find("spiece.model") or find("tokenizer.model"):
-        backend, defaults = _plain(path, _class(find, settings), settings)
+        backend, defaults = _plain(path, kind or _class(find, settings), settings)
     else:
         return None
     for role, token in defaults.items():
@@ -96,7 +100,15 @@ def transformers_tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
 
     Returns:
         Contents by file name: tokenizer.json and tokenizer_config.json.
+
+    Raises:
+        OptionError: When the ids come from more than tokenizer.json.
     """
+    if not tokenizer.self_contained:
+        raise OptionError(
+            f"transformers would give other ids than this {type(tokenizer).__name__}, which does more than its "
+            "tokenizer.json says. Use save() for our own layout."
+        )
     settings: dict[str, Any] = {
         # The one class of transformers that takes any tokenizer.json as it is.
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -109,10 +121,9 @@ def transformers_tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
     if any(tokenizer.encode_texts([("a", "a")])[0].type_ids):
         settings["model_input_names"].insert(1, "token_type_ids")
     settings |= {f"{role}_token": token for role in ROLES if (token := tokenizer.role(role)) is not None}
-    additional = [
-        token for token in tokenizer.config.additional_special_tokens or () if token in tokenizer.special_tokens
-    ]
-    if additional:
+    own_roles = [tokenizer.role(role) for role in tokenizer.roles if role not in ROLES]
+    listed = dict.fromkeys([*own_roles, *(tokenizer.config.additional_special_tokens or ())])
+    if additional := [token for token in listed if token in tokenizer.special_tokens]:
         settings["additional_special_tokens"] = additional
     return {
         "tokenizer.json": tokenizer.backend.to_str(pretty=True).encode(),
@@ -120,38 +131,7 @@ def transformers_tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
     }
 
 
-# -- the three layouts ----------------------------------------------------------------------------------------------
-
-
-def _wordpiece(path: Path, settings: Mapping[str, Any]) -> RustTokenizer:
-    with guarded(f"{str(path)!r} is not a vocabulary of one token per line", "Download it again."):
-        lines = path.read_text(encoding="utf-8").split("\n")
-        # Only the last line may be empty; an empty line elsewhere is a token, as for transformers.
-        lines = lines[:-1] if lines[-1] == "" else lines
-        vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines)}
-        unknown = _token(settings.get("unk_token") or "[UNK]").content
-        backend = RustTokenizer(models.WordPiece(vocabulary, unk_token=unknown))
-    backend.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix="##")
-    return backend
-
-
-def _byte_level_bpe(path: Path, merges_path: Path, settings: Mapping[str, Any]) -> tuple[RustTokenizer, dict[str, str]]:
-    vocabulary = read_json(path, max_bytes=MAX_VOCABULARY_BYTES)
-    with guarded(f"{str(merges_path)!r} does not fit {path.name}", "Download both again."):
-        lines = merges_path.read_text(encoding="utf-8").split("\n")
-        pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
-        merges = [(left, right) for left, right in pairs]
-        backend = RustTokenizer(models.BPE(vocabulary, merges, fuse_unk=False))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.get("add_prefix_space", False))
-    backend.decoder = decoders.ByteLevel()
-    return backend, ROBERTA_TOKENS if "<s>" in vocabulary and "</s>" in vocabulary else GPT2_TOKENS
+# -- the layouts ----------------------------------------------------------------------------------------------------
 
 
 def _class(find: Find, settings: Mapping[str, Any]) -> str:

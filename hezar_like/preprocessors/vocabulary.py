@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as RustTokenizer
 
+from ..errors import OptionError, did_you_mean
 from .rust_backend import guarded
 
 __all__ = ["ROLES", "Vocabulary"]
@@ -24,18 +26,32 @@ class Vocabulary:
 
     config: Any
     backend: RustTokenizer
+    roles: ClassVar[tuple[str, ...]] = ROLES
+    """The roles that this kind of tokenizer has."""
+    shared_ids: Mapping[int, int] = MappingProxyType({})
+    """For tokens that share the id of another: the id that the backend gives instead, and the one they have."""
 
     # -- special tokens ---------------------------------------------------------------------------------------------
 
     def role(self, name: str) -> str | None:
-        """The special token of a role ("pad", "bos", ...), or None when the config or the vocabulary lacks it."""
+        """The special token of a role ("pad", "bos", ...), or None when the config or the vocabulary lacks it.
+
+        Raises:
+            OptionError: When this kind of tokenizer has no such role.
+        """
+        if name not in self.roles:
+            raise OptionError(f"{type(self).__name__} has no role {name!r:.100}.{did_you_mean(name, self.roles)}")
         token = getattr(self.config, f"{name}_token")
         return None if self.token_to_id(token) is None else str(token)
+
+    def role_id(self, name: str) -> int | None:
+        """The id of the special token of a role; see `role`."""
+        return self.token_to_id(self.role(name))
 
     @property
     def special_tokens(self) -> list[str]:
         """The special tokens that are in the vocabulary."""
-        tokens = [*map(self.role, ROLES), *(self.config.additional_special_tokens or ())]
+        tokens = [*map(self.role, self.roles), *(self.config.additional_special_tokens or ())]
         return [token for token in dict.fromkeys(tokens) if self.token_to_id(token) is not None and token is not None]
 
     @property
@@ -81,12 +97,13 @@ class Vocabulary:
         if token is None:
             return None
         with guarded(f"the token {token!r} cannot be looked up", "Give a text."):
-            return self.backend.token_to_id(token)
+            token_id = self.backend.token_to_id(token)
+        return token_id if token_id is None else self.shared_ids.get(token_id, token_id)
 
     def id_to_token(self, token_id: int) -> str | None:
         """The token of an id, or None when the vocabulary lacks it."""
         with guarded(f"the id {token_id!r} cannot be looked up", "Give an integer that is not negative."):
-            return self.backend.id_to_token(int(token_id))
+            return None if token_id in self.shared_ids else self.backend.id_to_token(int(token_id))
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> list[int | None]:
         """The id of each token; None where the vocabulary lacks it."""
@@ -123,7 +140,8 @@ class Vocabulary:
 
     def get_vocab(self, with_added_tokens: bool = True) -> dict[str, int]:
         """All tokens and their ids."""
-        return self.backend.get_vocab(with_added_tokens=with_added_tokens)
+        vocabulary = self.backend.get_vocab(with_added_tokens=with_added_tokens)
+        return {token: self.shared_ids.get(i, i) for token, i in vocabulary.items()} if self.shared_ids else vocabulary
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
         """Number of tokens."""
@@ -142,7 +160,7 @@ class Vocabulary:
         """Adds tokens that are never split and that `decode` leaves out; returns how many are new."""
         listed = special_tokens if isinstance(special_tokens, list) else [special_tokens]
         count = self.backend.add_special_tokens(listed)
-        known = [*map(self.role, ROLES), *(self.config.additional_special_tokens or [])]
+        known = [*map(self.role, self.roles), *(self.config.additional_special_tokens or [])]
         new = [token for token in map(str, listed) if token not in known]
         if new:
             self.config.additional_special_tokens = [*(self.config.additional_special_tokens or []), *new]

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .backbone import TextBackbone as TextBackbone
+    from .cloze import Cloze as Cloze
     from .mask_filling import MaskFilling as MaskFilling
+    from .multiple_choice import MultipleChoice as MultipleChoice
     from .sequence_labeling import SequenceLabeling as SequenceLabeling
     from .text_classification import TextClassification as TextClassification
     from .text_embedding import TextEmbedding as TextEmbedding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from torch import Tensor
 
@@ -28,14 +28,22 @@ class HiddenStates(TypedDict):
     attentions: tuple[Tensor, ...] | None
 
 
-@register_task("backbone", ModelConfig, "hidden states", aliases=("feature_extraction",))
+@register_task(
+    "backbone",
+    ModelConfig,
+    "hidden states",
+    aliases=("feature_extraction",),
+    endings=("Model",),
+    pipeline_tag="feature-extraction",
+)
 class TextBackbone(TextTask):
     """A backbone by itself."""
 
     long_text_modes = ("truncate", "error")
 
-    def read_out(self, output: BackboneOutput, attention_mask: Tensor | None) -> BackboneOutput:
-        """Adds the pooled output where the family has a pooler."""
+    def forward(self, **inputs: Any) -> BackboneOutput:
+        """Runs the backbone, whose `forward` says what it takes; the family's pooler, where it has one, comes after."""
+        output: BackboneOutput = self.backbone(**inputs)
         if self.head is not None:
             output.pooler_output = self.head(output.last_hidden_state)
         return output

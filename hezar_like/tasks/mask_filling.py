@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+from torch import Tensor
+
 from ..configs import ModelConfig
 from ..engine.routing import check_positive
 from ..errors import InputError, PreprocessorError
@@ -30,9 +32,20 @@ class FilledMask(TypedDict):
     score: float
 
 
-@register_task("mask_filling", ModelConfig, "tokens for masks", aliases=("fill_mask", "masked_lm", "masklm"))
+@register_task(
+    "mask_filling",
+    ModelConfig,
+    "tokens for masks",
+    aliases=("fill_mask", "masked_lm", "masklm"),
+    endings=("ForMaskedLM", "ForPreTraining"),
+    pipeline_tag="fill-mask",
+)
 class MaskFilling(ScoringTask):
     """Fills the masks in texts."""
+
+    def forward(self, *, labels: Tensor | None = None, scored: Tensor | None = None, **inputs: Any) -> ClassifierOutput:
+        """See `ScoringTask`; `scored`, bool [batch, length], scores only these tokens, in one row."""
+        return self.read_out(self.backbone(**inputs), inputs, labels, scored)
 
     def infer(self, batch: Any, **options: Any) -> ClassifierOutput:
         """Scores only the masks: the vocabulary is by far the widest layer."""

@@ -1,14 +1,17 @@
-"""Tasks whose head gives scores: one forward for all of them."""
+"""Tasks whose head gives scores: one way from hidden states to logits and loss for all of them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..outputs import ClassifierOutput
+from ..outputs import BackboneOutput, ClassifierOutput
 from .text import TextTask
 
-__all__ = ["ScoringTask"]
+__all__ = ["IGNORED", "ScoringTask"]
 
 IGNORED = -100
 """The label of a token that has none."""
@@ -17,55 +20,31 @@ IGNORED = -100
 class ScoringTask(TextTask):
     """Base of text tasks with a head that scores labels or tokens."""
 
-    def forward(
-        self,
-        token_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-        labels: Tensor | None = None,
-        scored: Tensor | None = None,
+    def read_out(
+        self, output: BackboneOutput, inputs: Mapping[str, Any], labels: Tensor | None, scored: Tensor | None = None
     ) -> ClassifierOutput:
-        """Scores.
+        """Scores; see `TextTask.read_out`.
 
         Args:
-            token_ids: See `Backbone.forward`, as for the next four.
-            attention_mask: 1 = look, 0 = padding.
-            token_type_ids: Segment of each token.
-            position_ids: Indices into the learned positions.
-            inputs_embeds: Token vectors in place of `token_ids`.
-            output_hidden_states: Also return the hidden states of every block.
-            output_attentions: Also return the attention probabilities of every block.
+            output: The backbone's.
+            inputs: What it was given by name.
             labels: What the scores should say; then the output has a loss. See `compute_loss`.
             scored: Bool, [batch, length]: score only these tokens, in one row [count, width of the head].
         """
-        output = self.backbone(
-            token_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        states = output.last_hidden_state
+        states = self.states(output, inputs)
         assert self.head is not None
         logits = self.head(states if scored is None else states[scored])
-        return ClassifierOutput(
-            logits=logits,
-            loss=None if labels is None else self.compute_loss(logits, labels),
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
+        return ClassifierOutput.of(output, logits, None if labels is None else self.compute_loss(logits, labels))
+
+    def states(self, output: BackboneOutput, inputs: Mapping[str, Any]) -> Tensor:
+        """What the head scores, of the backbone's output."""
+        return output.last_hidden_state
 
     def compute_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean cross entropy of the tokens whose label is not -100, a scalar.
+        """The mean cross entropy of the tokens whose label is not -100, a scalar in float32.
 
         Args:
             logits: [batch, length, choices].
             labels: [batch, length] int64.
         """
-        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+        return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)

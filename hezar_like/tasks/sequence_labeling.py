@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-import torch
 from torch import Tensor
 
 from ..errors import InputError, OptionError
-from ..outputs import ClassifierOutput
+from ..outputs import BackboneOutput, ClassifierOutput
 from .labels import LabelsConfig
-from .scoring import ScoringTask
+from .scoring import IGNORED, ScoringTask
 from .task import register_task
 from .text import TextBatch, TextInput, content_places, own_batch
 
@@ -55,6 +54,8 @@ class SequenceLabelingConfig(LabelsConfig):
 
     prediction_skip_tokens: list[str] = field(default_factory=list)
     """Tokens without a record, besides the special ones around a text, which never have one."""
+    classifier_bias: bool = True
+    """Whether the layer that scores labels has a bias."""
 
     def check(self) -> None:
         super().check()
@@ -64,22 +65,44 @@ class SequenceLabelingConfig(LabelsConfig):
             self.prediction_skip_tokens = parts
 
 
-@register_task(
-    "sequence_labeling",
-    SequenceLabelingConfig,
-    "labels for the tokens of texts",
-    aliases=("token_classification", "ner", "pos"),
-)
-class SequenceLabeling(ScoringTask):
-    """Labels tokens. An input may also be a list of words; a long text is read in overlapping windows."""
+class LabelingTask(ScoringTask):
+    """Base of tasks that label parts of texts. An input may also be a list of words; a long text is read in windows."""
 
-    config: SequenceLabelingConfig
+    config: LabelsConfig
     long_text = "window"
     reads_words = True
 
     def check_input(self, item: TextInput, index: int) -> None:
         if isinstance(item.text, tuple):
             raise InputError("is a pair of texts. Give one text, or the list of its words.", index)
+
+    def label_name(self, label: int) -> str:
+        """The name of a label by its index."""
+        assert self.config.id2label is not None
+        return self.config.id2label[label]
+
+
+@register_task(
+    "sequence_labeling",
+    SequenceLabelingConfig,
+    "labels for the tokens of texts",
+    aliases=("token_classification", "ner", "pos"),
+    endings=("ForTokenClassification",),
+    pipeline_tag="token-classification",
+)
+class SequenceLabeling(LabelingTask):
+    """Labels tokens. An input may also be a list of words; a long text is read in overlapping windows."""
+
+    config: SequenceLabelingConfig
+
+    def read_out(
+        self, output: BackboneOutput, inputs: Mapping[str, Any], labels: Tensor | None, scored: Tensor | None = None
+    ) -> ClassifierOutput:
+        """See `ScoringTask`; where the model tells padding by its token, labels of padding do not count."""
+        if labels is not None and self.backbone.padding_token is not None:
+            mask = self.backbone.given_mask(output.last_hidden_state, inputs)
+            labels = labels if mask is None else labels.masked_fill(~mask.bool(), IGNORED)
+        return super().read_out(output, inputs, labels, scored)
 
     def post_process(  # type: ignore[override]
         self,
@@ -106,12 +129,8 @@ class SequenceLabeling(ScoringTask):
         """
         if aggregate not in (None, "word", "entity"):
             raise OptionError(f"aggregate is {aggregate!r}; it must be None, 'word' or 'entity'.")
-        probabilities = outputs.logits.float().softmax(-1).cpu()
         results = []
-        for item, rows in zip(own_batch(batch).inputs, batch.rows, strict=True):
-            places = content_places(item)
-            own = probabilities[rows]
-            scores = torch.stack([own[place] for place in places]) if places else own.new_zeros(0, own.size(-1))
+        for item, scores in zip(own_batch(batch).inputs, self.label_scores(outputs.logits.float(), batch), strict=True):
             if aggregate is None:
                 records = self._tokens(item, scores)
             else:
@@ -125,15 +144,26 @@ class SequenceLabeling(ScoringTask):
             results.append(records)
         return results
 
+    def label_scores(self, logits: Tensor, batch: TextBatch) -> list[Tensor]:
+        """For each input, how probable each label is for its content tokens, [tokens, labels]; the best one wins.
+
+        Args:
+            logits: Of all rows, [rows, length, labels].
+            batch: The inputs, and which rows are theirs.
+        """
+        probabilities = logits.softmax(-1).cpu()
+        pairs = zip(batch.inputs, batch.rows, strict=True)
+        return [at_places(probabilities[rows], content_places(item)) for item, rows in pairs]
+
     def _tokens(self, item: TextInput, scores: Tensor) -> list[TokenLabel]:
         encoded = item.encoded
         columns = encoded.content
         names = encoded.tokens()
-        spans = _offsets(item)
+        spans = content_offsets(item)
         best, labels = scores.max(-1) if len(scores) else (scores.sum(-1), scores.sum(-1).long())
         skipped = set(self.config.prediction_skip_tokens)
         return [
-            {"token": names[i], "label": self._name(label), "start": start, "end": end, "score": score}
+            {"token": names[i], "label": self.label_name(label), "start": start, "end": end, "score": score}
             for i, (start, end), score, label in zip(columns, spans, best.tolist(), labels.tolist(), strict=True)
             if names[i] not in skipped
         ]
@@ -151,7 +181,7 @@ class SequenceLabeling(ScoringTask):
                 _Span(start, start + len(word), scores[groups[i]].mean(0) if i in groups else None)
                 for i, (start, word) in enumerate(zip(starts, item.words, strict=True))
             ]
-        spans = _offsets(item)
+        spans = content_offsets(item)
         return [_Span(spans[own[0]][0], spans[own[-1]][1], scores[own].mean(0)) for own in groups.values()]
 
     def _describe(self, item: TextInput, words: Sequence[_Span]) -> list[TokenLabel]:
@@ -159,8 +189,8 @@ class SequenceLabeling(ScoringTask):
         for word in words:
             label, score = UNREAD, 0.0
             if word.probabilities is not None:
-                label, score = self._name(int(word.probabilities.argmax())), float(word.probabilities.max())
-            records.append(_record(item, word.start, word.end, label, score))
+                label, score = self.label_name(int(word.probabilities.argmax())), float(word.probabilities.max())
+            records.append(text_record(item, word.start, word.end, label, score))
         return records
 
     def _entities(self, item: TextInput, words: Sequence[_Span]) -> list[TokenLabel]:
@@ -179,19 +209,21 @@ class SequenceLabeling(ScoringTask):
                 entities.append((kind, [word]))
             open_kind = None if position in "ESLUW" else kind
         return [
-            _record(
+            text_record(
                 item, parts[0]["start"] or 0, parts[-1]["end"] or 0, kind,
                 sum(part["score"] or 0.0 for part in parts) / len(parts),
             )
             for kind, parts in entities
         ]  # fmt: skip
 
-    def _name(self, label: int) -> str:
-        assert self.config.id2label is not None
-        return self.config.id2label[label]
+
+def at_places(rows: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+    """What [rows, length, labels] holds for these rows and columns, [places, labels]."""
+    windows, columns = [window for window, _ in places], [column for _, column in places]
+    return rows[windows, columns]
 
 
-def _record(item: TextInput, start: int, end: int, label: str, score: float) -> TokenLabel:
+def text_record(item: TextInput, start: int, end: int, label: str, score: float) -> TokenLabel:
     """A record whose text is what stands at its offsets, without the spaces some tokenizers count in."""
     text = item.text[start:end]
     assert isinstance(text, str)
@@ -208,7 +240,7 @@ def _word_starts(words: Sequence[str]) -> list[int]:
     return starts
 
 
-def _offsets(item: TextInput) -> list[tuple[int, int]]:
+def content_offsets(item: TextInput) -> list[tuple[int, int]]:
     """Character offsets of the content tokens in the input's text."""
     encoded = item.encoded
     columns = encoded.content

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
 
+from ..backbones import BackboneBase
 from ..configs import ModelConfig
+from ..engine.routing import names_of_parameters
+from ..errors import OptionError, did_you_mean
 from ..family import Family, family_of
 from ..layers import materialize, without_memory
 from ..models.model import Model
@@ -17,10 +22,19 @@ from ..registry import Registered, caller_location, tasks_registry
 __all__ = ["Task", "register_task"]
 
 T = TypeVar("T", bound=type["Task"])
+OTHER_NAMES = {"input_ids": "token_ids", "segment_ids": "token_type_ids"}
+"""What other systems call inputs that all have."""
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def register_task(
-    name: str, config_class: type[ModelConfig], description: str, *, aliases: tuple[str, ...] = ()
+    name: str,
+    config_class: type[ModelConfig],
+    description: str,
+    *,
+    aliases: tuple[str, ...] = (),
+    endings: tuple[str, ...] = (),
+    pipeline_tag: str = "",
 ) -> Callable[[T], T]:
     """Registers a task.
 
@@ -29,11 +43,13 @@ def register_task(
         config_class: Its own config fields; their names must differ from every family's.
         description: What it does, in a few words.
         aliases: Other names users may write.
+        endings: How transformers' class names for it end, as in `BertForMaskedLM`; the first is written.
+        pipeline_tag: The Hub's name for it.
     """
     where = caller_location()
 
     def register(cls: T) -> T:
-        cls.task = name
+        cls.task, cls.endings, cls.pipeline_tag = name, endings, pipeline_tag
         tasks_registry.add(Registered(name, cls, config_class, description, where), aliases=aliases)
         return cls
 
@@ -52,7 +68,7 @@ class Task(Model):
         head: The family's for this task; None where it needs none.
     """
 
-    task: ClassVar[str] = ""
+    endings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ModelConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -60,24 +76,56 @@ class Task(Model):
         device = torch.empty(0).device
         # Built without memory and filled once: torch would first fill every weight with values nobody keeps.
         with without_memory():
-            self.backbone: nn.Module = self.family.backbone(self.config)
+            self.backbone: BackboneBase = self.family.backbone(self.config)
             self.head: nn.Module | None = head.build(self.config)
         if device.type != "meta":
             materialize(self, device)
             self.family.initialize(self, self.config)
         self.tie()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs `forward`; what transformers calls `input_ids` is `token_ids` here, and both are taken."""
-        if "input_ids" in kwargs and "token_ids" not in kwargs:
-            kwargs["token_ids"] = kwargs.pop("input_ids")
-        return super().__call__(*args, **kwargs)
+    def __call__(self, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        """Runs `forward`; see `named` for how inputs may be given, and `return_dict=False` for a plain tuple."""
+        output = super().__call__(**self.named(args, kwargs))
+        return output if return_dict else tuple(output.values())
 
-    def run(self, batch: Any, **options: Any) -> Any:
-        """See `Model.run`; takes `input_ids` too."""
-        if isinstance(batch, Mapping) and "input_ids" in batch and "token_ids" not in batch:
-            batch = {"token_ids" if key == "input_ids" else key: value for key, value in batch.items()}
-        return super().run(batch, **options)
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs by their own names, given by place or by the names of other systems, as `input_ids`.
+
+        One that is None is not given, so that calls written for other models work.
+
+        Raises:
+            OptionError: For an input that the model does not take, or that is given twice.
+        """
+        names, others = self.forward_names, {**OTHER_NAMES, **self.backbone.input_names}
+        if len(args) > len(self._positional):
+            raise OptionError(f"{self.config.name!r} takes {len(self._positional)} inputs by place, not {len(args)}.")
+        inputs: dict[str, Any] = dict(zip(self._positional, args, strict=False))
+        for key, value in kwargs.items():
+            if value is None:
+                continue
+            own = key if key in names else others.get(key, key)
+            if own not in names:
+                raise OptionError(f"{self.config.name!r} takes no {key!r}.{did_you_mean(key, names | others.keys())}")
+            if own in inputs:
+                raise OptionError(f"{own!r} is given twice, under two names or by place too. Leave one out.")
+            inputs[own] = value
+        return inputs
+
+    @cached_property
+    def forward_names(self) -> frozenset[str]:
+        """What `forward` takes by name, without the other names: its own parameters and the backbone's."""
+        own = frozenset(key for key, p in inspect.signature(self.forward).parameters.items() if p.kind not in VARIABLE)
+        return own | (names_of_parameters(self.backbone.forward) or frozenset())
+
+    @cached_property
+    def _positional(self) -> list[str]:
+        parameters = inspect.signature(self.backbone.forward).parameters.values()
+        return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+    @property
+    def input_names(self) -> frozenset[str] | None:
+        """What the model takes by name, under all names."""
+        return self.forward_names | OTHER_NAMES.keys() | self.backbone.input_names.keys()
 
     @property
     def family(self) -> Family:
@@ -94,6 +142,10 @@ class Task(Model):
         result = super().load_state_dict(state_dict, strict, assign)
         self.tie()
         return result
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        """Makes training save memory, or not, by computing each block's activations twice; gradients are equal."""
+        self.backbone.checkpoint_activations(enabled)
 
     def tie(self) -> None:
         """Makes tied weights one again, after something replaced them."""

@@ -49,17 +49,22 @@ class TextInput:
 class TextBatch(Batch):
     """Tokens of some inputs; the tensors are padded when they are first read."""
 
-    def __init__(self, inputs: Sequence[TextInput], tokenizer: Tokenizer, with_types: bool) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[TextInput],
+        tokenizer: Tokenizer,
+        with_types: bool,
+        side: Literal["left", "right"] = "right",
+    ) -> None:
         self.inputs = list(inputs)
-        self._tokenizer, self._with_types = tokenizer, with_types
+        self._tokenizer, self._with_types, self._side = tokenizer, with_types, side
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """`token_ids`, `attention_mask` and, where the model has segment types, `token_type_ids`: [rows, length]."""
+        # On the task's side, whatever the tokenizer prefers; at least one column: an empty text is one of padding.
         rows = [row for item in self.inputs for _, row in item.windows]
-        # On the right, whatever the tokenizer prefers: the columns of a row are then the tokens of its text.
-        # At least one column: an empty text without special tokens is one of padding.
-        return self._tokenizer.pad_tensors(rows, length=1, side="right", token_type_ids=self._with_types)
+        return self._tokenizer.pad_tensors(rows, length=1, side=self._side, token_type_ids=self._with_types)
 
     @property
     def lengths(self) -> list[list[int]]:
@@ -72,7 +77,7 @@ class TextBatch(Batch):
         return [slice(end - len(item.windows), end) for item, end in zip(self.inputs, ends, strict=True)]
 
     def select(self, inputs: Sequence[int]) -> Self:
-        return type(self)([self.inputs[i] for i in inputs], self._tokenizer, self._with_types)
+        return type(self)([self.inputs[i] for i in inputs], self._tokenizer, self._with_types, self._side)
 
     def __getitem__(self, key: str) -> Tensor:
         return self.tensors[key]
@@ -119,45 +124,40 @@ class TextTask(Task):
     """Base of tasks that read texts. An input is a text, a pair of texts, or {"text": ..., "text_pair": ...}."""
 
     batches_per_window = 32
-    forward_options = ("output_hidden_states", "output_attentions")
+    forward_options: ClassVar[tuple[str, ...]] = ("output_hidden_states", "output_attentions")
     long_text: ClassVar[LongText] = "truncate"
     """What happens to texts longer than the model reads, when `predict` is not told."""
     long_text_modes: ClassVar[tuple[LongText, ...]] = ("truncate", "window", "error")
     """What can happen to them."""
+    padding_side: Literal["left", "right"] = "right"
+    """Where rows are padded; on the right the columns of a row are the tokens of its text."""
     reads_words: ClassVar[bool] = False
     """Whether a list of strings is one text split into words, and not a pair of texts."""
 
-    def forward(
-        self,
-        token_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> Output:
-        """Runs the backbone, see `Backbone.forward` for the arguments, and then `read_out`."""
-        output = self.backbone(
-            token_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        return self.read_out(output, attention_mask)
+    def forward(self, *, labels: Tensor | None = None, **inputs: Any) -> Output:
+        """Runs the backbone, and then `read_out`. Inputs may also be given by their place.
 
-    def read_out(self, output: BackboneOutput, attention_mask: Tensor | None) -> Output:
-        """From the backbone's output to the task's; overridden by tasks that keep this `forward`."""
-        raise NotImplementedError(f"{type(self).__name__} must override read_out or forward.")
+        Args:
+            labels: What the result should be; then the output has a loss. See `compute_loss`.
+            **inputs: See the backbone's `forward`.
+        """
+        return self.read_out(self.backbone(**inputs), inputs, labels)
+
+    def read_out(self, output: BackboneOutput, inputs: Mapping[str, Any], labels: Tensor | None) -> Output:
+        """From the backbone's output to the task's.
+
+        Args:
+            output: The backbone's.
+            inputs: What it was given by name.
+            labels: What the result should be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override read_out.")
 
     @property
     def max_tokens(self) -> int | None:
         """The most tokens of one input, special ones included: the tokenizer's limit or the model's."""
         tokenizer = self.preprocessor.tokenizer
-        limits = [getattr(self.backbone, "max_tokens", None), tokenizer.config.max_length if tokenizer else None]
+        limits = [self.backbone.max_tokens, tokenizer.config.max_length if tokenizer else None]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def preprocess(
@@ -201,7 +201,7 @@ class TextTask(Task):
             shown = " ".join(words) if words is not None else text
             prepared.append(TextInput(shown, words, row, windows))
             self.check_input(prepared[-1], index)
-        return TextBatch(prepared, tokenizer, self.config.get("type_vocab_size", 0) > 1)
+        return TextBatch(prepared, tokenizer, self.backbone.token_types > 1, self.padding_side)
 
     def check_input(self, item: TextInput, index: int) -> None:
         """Raises an InputError for an input this task cannot use; overridden by tasks."""
@@ -235,7 +235,7 @@ class TextTask(Task):
         if max_length is None:
             return self.max_tokens
         check_positive("max_length", max_length)
-        limit = getattr(self.backbone, "max_tokens", None)
+        limit = self.backbone.max_tokens
         if limit is not None and max_length > limit:
             raise OptionError(f"max_length is {max_length}, but this model reads at most {limit} tokens.")
         return max_length
@@ -282,10 +282,10 @@ class TextTask(Task):
     def _shorten(
         self, row: Encoded, index: int, mode: LongText, limit: int, overlap: int | None
     ) -> list[tuple[int, Encoded]]:
+        windows = "window" in self.long_text_modes
         if mode == "error":
-            raise InputError(
-                f"has {len(row)} tokens; the most is {limit}. Use long_text='truncate' or 'window'.", index
-            )
+            others = "'truncate' or 'window'" if windows else "'truncate'"
+            raise InputError(f"has {len(row)} tokens; the most is {limit}. Use long_text={others}.", index)
         if mode == "window":
             if overlap is not None and (isinstance(overlap, bool) or not isinstance(overlap, int)):
                 raise OptionError(f"overlap is {overlap!r}; it must be a number of tokens.")
@@ -293,8 +293,13 @@ class TextTask(Task):
             return row.windows(limit, int(room * DEFAULT_OVERLAP) if overlap is None else overlap)
         if not self.__dict__.get("_warned_of_truncation"):
             self.__dict__["_warned_of_truncation"] = True
+            others = "'window' to read it all, or 'error'" if windows else "'error'"
             logger.warning(
                 f"A text of {len(row)} tokens was cut to the {limit} this model reads; this is said once. "
-                "Use long_text='window' to read it all, or 'error' to refuse such texts."
+                f"Use long_text={others} to refuse such texts."
             )
-        return [(0, row.truncated(limit))]
+        return [(0, self.cut(row, limit))]
+
+    def cut(self, row: Encoded, limit: int) -> Encoded:
+        """The part of a long text that is read, up to `limit` tokens; overridden by tasks."""
+        return row.truncated(limit)

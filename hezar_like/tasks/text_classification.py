@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..engine.routing import check_positive
 from ..errors import ConfigError, OptionError
-from ..outputs import ClassifierOutput
+from ..outputs import BackboneOutput, ClassifierOutput
 from .labels import LabelsConfig
 from .scoring import ScoringTask
 from .task import register_task
@@ -53,11 +54,17 @@ class TextClassificationConfig(LabelsConfig):
     TextClassificationConfig,
     "labels for texts and pairs of texts",
     aliases=("classification", "sequence_classification", "semantic_matching"),
+    endings=("ForSequenceClassification",),
+    pipeline_tag="text-classification",
 )
 class TextClassification(ScoringTask):
     """Classifies texts; a pair of texts is classified together, as in semantic matching."""
 
     config: TextClassificationConfig
+
+    def states(self, output: BackboneOutput, inputs: Mapping[str, Any]) -> Tensor:
+        """The token that sums up each text, [batch, 1, width]."""
+        return self.backbone.summarize(output.last_hidden_state, inputs)
 
     def compute_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy, binary cross entropy for several labels, or squared error for regression.
@@ -71,8 +78,8 @@ class TextClassification(ScoringTask):
                 logits.squeeze(-1).float(), labels.squeeze(-1).float() if labels.ndim > 1 else labels.float()
             )
         if self.config.problem == "multi_label_classification":
-            return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-        return F.cross_entropy(logits, labels)
+            return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+        return F.cross_entropy(logits.float(), labels)
 
     def post_process(  # type: ignore[override]
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -36,15 +36,29 @@ class TextEmbeddingConfig(ModelConfig):
     """What `similarity` computes."""
 
 
-@register_task("text_embedding", TextEmbeddingConfig, "vectors of texts", aliases=("embedding", "sentence_similarity"))
+@register_task(
+    "text_embedding",
+    TextEmbeddingConfig,
+    "vectors of texts",
+    aliases=("embedding", "sentence_similarity"),
+    endings=("Model",),
+    pipeline_tag="sentence-similarity",
+)
 class TextEmbedding(TextTask):
     """Embeds texts; the windows of a long text are averaged by their number of tokens."""
 
     config: TextEmbeddingConfig
 
-    def read_out(self, output: BackboneOutput, attention_mask: Tensor | None) -> EmbeddingOutput:
-        """Pools the tokens that `attention_mask`, which must be [batch, length] here, does not call padding."""
-        embeddings = self._pool(output.last_hidden_state, attention_mask)
+    def forward(self, **inputs: Any) -> EmbeddingOutput:
+        """Runs the backbone, whose `forward` says what it takes, and pools."""
+        return self.read_out(self.backbone(**inputs), inputs)
+
+    def read_out(
+        self, output: BackboneOutput, inputs: Mapping[str, Any], labels: Tensor | None = None
+    ) -> EmbeddingOutput:
+        """Pools the tokens that the attention mask, which must be [batch, length] here, does not call padding."""
+        states = output.last_hidden_state
+        embeddings = self._pool(states, self.backbone.given_mask(states, inputs))
         return EmbeddingOutput(
             embeddings=F.normalize(embeddings, dim=-1) if self.config.normalize else embeddings,
             hidden_states=output.hidden_states,

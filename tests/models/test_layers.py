@@ -7,17 +7,25 @@ from typing import Any
 import pytest
 import torch
 from comparing import difference
-from tiny_models import text_models, texts_for, tiny_model
+from tiny_models import inputs_for, text_models, texts_for, tiny_model
 from torch import Tensor
 
 from hezar_like import Model
+from hezar_like.backbones import Backbone, Decoder
+from hezar_like.backbones.base import places
 from hezar_like.errors import InputError
-from hezar_like.layers import Attention, Trace, attention_mask_to_look
-from hezar_like.registry import models_registry
+from hezar_like.layers import Attention, attention_mask_to_look
+from hezar_like.registry import families_registry, models_registry
 
 TOLERANCE = 1e-5
 READS_WORDS = [name for name in text_models() if models_registry[name].module_class.reads_words]
 FAMILIES = [name for name in text_models() if models_registry[name].module_class.task == "backbone"]
+LIMITED = [name for name in FAMILIES if tiny_model(name).backbone.max_tokens]
+PLACED = [name for name in FAMILIES if issubclass(families_registry[name].module_class.backbone, Backbone | Decoder)]
+# With dropout everywhere, whatever the defaults.
+DROPOUTS = {
+    name: {field: 0.3 for field in models_registry[name].config_class.fields() if "drop" in field} for name in FAMILIES
+}
 ids = torch.tensor([[2, 20, 30, 40, 50, 3], [2, 60, 70, 3, 0, 0]])
 mask = ids.ne(0).long()
 
@@ -37,6 +45,10 @@ def states(model: Model, *args: Any, **options: Any) -> Tensor:
         return model(*args, **options).last_hidden_state
 
 
+def main_output(output: Any) -> Tensor:
+    return next(value for value in output.values() if isinstance(value, Tensor))
+
+
 # -- attention and masks ------------------------------------------------------------------------------------------
 
 
@@ -45,9 +57,9 @@ def test_attention_with_and_without_trace(look: Tensor | None) -> None:
     torch.manual_seed(0)
     attention = Attention(32, 4).eval()
     x = torch.randn(2, 6, 32)
-    trace = Trace(attentions=True)
-    assert difference(attention(x, mask=look, trace=trace), attention(x, mask=look)) <= TOLERANCE
-    (probabilities,) = trace.attentions
+    traced: list[Tensor] = []
+    assert difference(attention(x, mask=look, probabilities=traced), attention(x, mask=look)) <= TOLERANCE
+    (probabilities,) = traced
     assert probabilities.shape == (2, 4, 6, 6)
     assert probabilities.sum(-1).allclose(torch.ones(2, 4, 6))
     if look is not None:
@@ -58,7 +70,7 @@ def test_traces_do_not_change_the_result(backbone: Model) -> None:
     plain = states(backbone, ids, mask)
     with torch.no_grad():
         traced = backbone(ids, mask, output_hidden_states=True, output_attentions=True)
-    assert difference(traced.last_hidden_state, plain) <= TOLERANCE
+    assert difference(traced.last_hidden_state, plain) <= TOLERANCE  # of an encoder with a decoder, the encoder's
     assert len(traced.hidden_states) == backbone.config.num_hidden_layers + 1
     assert len(traced.attentions) == backbone.config.num_hidden_layers
     assert torch.equal(traced.hidden_states[-1], traced.last_hidden_state)
@@ -66,11 +78,12 @@ def test_traces_do_not_change_the_result(backbone: Model) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float32])
 def test_forms_of_masks(backbone: Model, dtype: torch.dtype) -> None:
-    expected = states(backbone, ids, mask)
+    """All forms are the same to tokens that are no padding; what padding itself sees, only the larger ones say."""
+    expected, real = states(backbone, ids, mask), mask.bool()
     given = mask.to(dtype)
     rows, heads = given[:, None, :], given[:, None, None, :]
     for form in (given, rows.expand(2, 6, 6), heads, heads.expand(2, 4, 6, 6)):
-        assert difference(states(backbone, ids, form), expected) <= TOLERANCE
+        assert difference(states(backbone, ids, form)[real], expected[real]) <= TOLERANCE
     assert difference(states(backbone, ids[:1]), expected[:1]) <= TOLERANCE
 
 
@@ -114,8 +127,11 @@ def test_padding_on_the_left_changes_nothing_for_roberta() -> None:
     assert difference(states(roberta, left, left.ne(0).long())[:, 2:], states(roberta, ids[1:, :4])) <= TOLERANCE
 
 
-def test_positions_can_be_given(backbone: Model) -> None:
-    positions = backbone.backbone.positions(ids).expand_as(ids)
+@pytest.mark.parametrize("name", PLACED)
+def test_positions_can_be_given(name: str) -> None:
+    backbone = tiny_model(name)
+    own = places(ids, 0, mask) if isinstance(backbone.backbone, Decoder) else backbone.backbone.positions(ids)
+    positions = own.expand_as(ids)
     expected = states(backbone, ids, mask)
     assert difference(states(backbone, ids, mask, position_ids=positions), expected) == 0.0
     assert difference(states(backbone, ids, mask, position_ids=positions.flip(1)), expected) > 1e-2
@@ -129,11 +145,18 @@ def test_vectors_in_place_of_tokens(backbone: Model) -> None:
             backbone(**wrong)
 
 
-def test_more_tokens_than_positions(backbone: Model) -> None:
+@pytest.mark.parametrize("name", LIMITED)
+def test_more_tokens_than_positions(name: str) -> None:
+    backbone = tiny_model(name)
     most = backbone.backbone.max_tokens
     assert states(backbone, torch.full((1, most), 7)).shape[1] == most
     with pytest.raises(ValueError, match=f"has {most + 1} tokens, but this model has positions for {most}"):
         backbone(torch.full((1, most + 1), 7))
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - set(LIMITED)))
+def test_models_without_a_limit(name: str) -> None:
+    assert states(tiny_model(name), torch.full((1, 300), 7)).shape[1] == 300
 
 
 # -- batches ------------------------------------------------------------------------------------------------------
@@ -184,10 +207,11 @@ def test_other_types_predict(model: Model, dtype: Any, tmp_path: Any) -> None:
     model.save(tmp_path)
     other = Model.load(tmp_path, device="cpu", dtype=dtype)
     assert str(other.dtype).removeprefix("torch.") == str(dtype).removeprefix("torch.")
-    texts = texts_for(model)
-    exact, rough = (m.predict(texts, post_process=False, batch_size=1) for m in (model, other))
+    with torch.no_grad():
+        exact, rough = (main_output(m(**inputs_for(m))) for m in (model, other))
     assert difference(rough, exact) <= {"float64": 1e-4}.get(dtype, 0.5)
-    assert len(other.predict(texts)) == len(texts)
+    texts = texts_for(model)
+    assert len(other.predict(texts)) == len(other.predict(texts, post_process=False)) == len(texts)
 
 
 def test_a_model_in_training(model: Model) -> None:
@@ -211,7 +235,9 @@ def test_a_frozen_part_stays_frozen(model: Model) -> None:
     assert model.training and not model.backbone.training
 
 
-def test_dropout_is_only_for_training(backbone: Model) -> None:
+@pytest.mark.parametrize("name", [name for name in FAMILIES if DROPOUTS[name]])
+def test_dropout_is_only_for_training(name: str) -> None:
+    backbone = tiny_model(name, **DROPOUTS[name])
     first, second = states(backbone, ids, mask), states(backbone, ids, mask)
     assert difference(first, second) == 0.0
     backbone.train()
@@ -220,7 +246,5 @@ def test_dropout_is_only_for_training(backbone: Model) -> None:
 
 def test_gradients_flow_after_predictions(model: Model) -> None:
     model.predict(texts_for(model))
-    output = model(ids, mask)
-    value = next(value for value in output.values() if isinstance(value, Tensor))
-    value.square().sum().backward()
+    main_output(model(**inputs_for(model))).square().sum().backward()
     assert model.backbone.embed.tokens.weight.grad.abs().max() > 0

@@ -18,7 +18,11 @@ def normalizer(**fields: object) -> TextNormalizer:
     return TextNormalizer(TextNormalizerConfig(**fields))
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cn"])))
+# The newest characters are not in the tables of both Python and Rust; the forms of old ones never change.
+old = st.characters(codec="utf-8").filter(lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn")
+
+
+@given(st.text(old))
 def test_normal_forms(text: str) -> None:
     assert normalizer(nfkd=True, nfkc=False)([text]) == [unicodedata.normalize("NFKD", text)]
     assert normalizer(nfkd=False, nfkc=True)([text]) == [unicodedata.normalize("NFKC", text)]

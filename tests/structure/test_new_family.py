@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from hezar_like.blocks import Backbone, Block, Stack
+from hezar_like.backbones import Backbone
+from hezar_like.blocks import Block, Stack
 from hezar_like.configs import ModelConfig
 from hezar_like.family import Head, register_family
 from hezar_like.fields import Layers, Size, Vocabulary

@@ -23,10 +23,13 @@ NAMES = {
     """,
     "hezar_like.models": "Model ModelConfig build_model register_model",
     "hezar_like.preprocessors": """
-        BPEConfig BPETokenizer Encoded Preprocessor PreprocessorConfig PreprocessorsContainer
+        BPEConfig BPETokenizer Encoded GLMTokenizer GLMTokenizerConfig
+        JiebaLongestMatchConfig JiebaLongestMatchTokenizer JiebaUnigramConfig JiebaUnigramTokenizer
+        JiebaWordPieceConfig JiebaWordPieceTokenizer Preprocessor PreprocessorConfig PreprocessorsContainer
         SentencePieceBPEConfig SentencePieceBPETokenizer SentencePieceUnigramConfig SentencePieceUnigramTokenizer
         TextNormalizer TextNormalizerConfig Tokenizer TokenizerConfig UnknownPreprocessor WordPieceConfig
-        WordPieceTokenizer build_preprocessor pad_rows preprocessors_registry read_preprocessors register_preprocessor
+        WordPieceTokenizer build_preprocessor flagai_tokenizer flagai_tokenizer_files modelcenter_tokenizer
+        modelcenter_tokenizer_files pad_rows preprocessors_registry read_preprocessors register_preprocessor
         tokenizer_from_transformers transformers_tokenizer_files
     """,
 }

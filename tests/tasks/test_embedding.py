@@ -39,7 +39,7 @@ def test_pooling_leaves_padding_out(pooling: str) -> None:
         "max": [5.0, 2.0],
         "mean_sqrt_len": [8 / 2**0.5, 3 / 2**0.5],
     }
-    output = model.read_out(BackboneOutput(last_hidden_state=states), torch.tensor([[1, 1, 0]]))
+    output = model.read_out(BackboneOutput(last_hidden_state=states), {"attention_mask": torch.tensor([[1, 1, 0]])})
     torch.testing.assert_close(output.embeddings, torch.tensor([expected[pooling]]))
 
 

@@ -1,0 +1,10 @@
+"""Backbones are made of embeddings and stacks: from tokens to hidden states."""
+
+from .base import BackboneBase
+from .blank_filler import BlankFiller
+from .decoder import Decoder
+from .encoder import Backbone
+from .encoder_decoder import EncoderDecoder
+from .writing import Piece, Writer
+
+__all__ = ["Backbone", "BackboneBase", "BlankFiller", "Decoder", "EncoderDecoder", "Piece", "Writer"]
