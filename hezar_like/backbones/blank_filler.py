@@ -102,8 +102,10 @@ class BlankFiller(BackboneBase):
         cache = Cache(len(self.stack.blocks)) if use_cache and past_key_values is None else past_key_values
         past = mems[0].size(1) if mems is not None else 0 if cache is None else cache.length
         given_sep, attention_mask = told_apart(attention_mask)
-        if sep is not None and given_sep is not None:
-            raise ValueError("give sep, or attention_mask with the same numbers, not both.")
+        if sep is not None and (given_sep is not None or (attention_mask is not None and attention_mask.ndim > 2)):
+            raise ValueError("give sep, or attention_mask with the same numbers or all that sep says, not both.")
+        if mems is not None and len(mems) != len(self.stack.blocks) + 1:
+            raise ValueError(f"mems has {len(mems)} tensors; give the {len(self.stack.blocks) + 1} of the call before.")
         sep = given_sep if sep is None else sep
         all_said = sep is not None and position_ids is not None and (position_ids.ndim == 3 or not self.has_blocks)
         told = None
@@ -147,10 +149,12 @@ class BlankFiller(BackboneBase):
     def given_mask(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor | None:
         sep, mask = told_apart(inputs.get("attention_mask"))
         sep = inputs.get("sep") if sep is None else sep
+        real = super().given_mask(states, {**inputs, "attention_mask": mask})
         if sep is None:
-            return super().given_mask(states, {**inputs, "attention_mask": mask})
+            return real
         indices = torch.arange(states.size(1), device=states.device)
-        return indices < torch.as_tensor(sep, device=states.device).reshape(-1, 1).expand(len(states), 1)
+        text = indices < torch.as_tensor(sep, device=states.device).reshape(-1, 1).expand(len(states), 1)
+        return text if real is None else text & real.bool()
 
     def summarize(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         if self.pool == "cls":

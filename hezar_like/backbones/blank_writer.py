@@ -35,7 +35,11 @@ class BlankWriter(Writer):
                 "this model does not write: its config must name its command tokens (sop_token_id, eop_token_id and "
                 "mask_token_id), and have block_position_encoding or relative_encoding."
             )
-        tokens: Tensor = inputs["token_ids"]
+        tokens, given = inputs["token_ids"], inputs.get("attention_mask")
+        if isinstance(given, Tensor) and given.ndim > 2:
+            raise OptionError(
+                f"attention_mask has {given.ndim} dimensions; to write, give one of padding, [batch, length]."
+            )
         self._backbone, self._blanks = backbone, backbone.blanks
         self.room, self.unwritten = backbone.max_tokens, (self._blanks.start,)
         self.ends = tuple(token for token in (self._blanks.end, self._blanks.closing) if token is not None)

@@ -30,6 +30,8 @@ CONFIG = "config.json"
 WEIGHTS = "pytorch_model.bin"
 SHARDS = "pytorch_model-*.bin"
 TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "cog-pretrain.model")
+HUB_NOTES = ("auto_map", "model_type")
+"""What GLM's authors added to their settings for the Hub: code of theirs, which is not needed here."""
 FAMILIES = {record.name: record for record in (BERT, GLM, GPT2, T5)}
 
 
@@ -37,7 +39,7 @@ FAMILIES = {record.name: record for record in (BERT, GLM, GPT2, T5)}
 class FlagAI(Format):
     """Reads and writes what FlagAI's `from_pretrain` reads, and reads what its training saves."""
 
-    rank = 5
+    rank = 1
 
     def __init__(self) -> None:
         self._config = CONFIG
@@ -50,8 +52,7 @@ class FlagAI(Format):
         path = source.find(name) if name.endswith(".json") else None
         if path is None:
             return False
-        values = read_json(path)
-        return "model_type" not in values and _record(values) is not None and _has_weights(source)
+        return _record(read_json(path)) is not None and _has_weights(source)
 
     def open(self, source: Source, request: Request) -> Checkpoint:
         self._config = request.config_filename or CONFIG
@@ -59,6 +60,7 @@ class FlagAI(Format):
         values = read_json(path)
         record = _record(values)
         assert record is not None
+        values = _without_hub_notes(values)
         family: Family = families_registry[record.name].module_class
         weights = _weights(source, request.model_filename)
         own = next((task for task in record.heads if record.holds(task, weights.header, family.prefix)), record.task)
@@ -78,8 +80,9 @@ class FlagAI(Format):
         self, values: Mapping[str, Any], path: Path, family: str | None, task: str | None
     ) -> ModelConfig | None:
         record = _record(values)
-        if record is None or "model_type" in values or family not in (None, record.name):
+        if record is None or family not in (None, record.name):
             return None
+        values = _without_hub_notes(values)
         entry = models_registry.compose(record.name, task or record.task)
         beside = {file.name: file for file in path.parent.iterdir()}
         return entry.config_class.from_dict(_fields(record, entry, values, path, {}, beside.get))
@@ -115,7 +118,9 @@ class FlagAI(Format):
 
 
 def _record(values: Mapping[str, Any]) -> FlagAIFamily | None:
-    """The family whose settings these are."""
+    """The family whose settings these are; a model_type is there only where GLM's authors put it on the Hub."""
+    if "model_type" in values:
+        return GLM if values["model_type"] == GLM.name and GLM.tell in values else None
     return next((record for record in FAMILIES.values() if record.tell in values), None)
 
 
@@ -131,6 +136,11 @@ def _fields(
     others = {name for task in family.heads for name in tasks_registry[task].config_class.fields()}
     others -= set(entry.config_class.fields())
     return {name: value for name, value in fields.items() if name not in others}
+
+
+def _without_hub_notes(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings as they are outside of the Hub; without a model_type they are, and `auto_map` is refused."""
+    return {key: values[key] for key in values if key not in HUB_NOTES} if "model_type" in values else values
 
 
 def _has_weights(source: Source) -> bool:

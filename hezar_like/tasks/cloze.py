@@ -132,11 +132,16 @@ class Cloze(ChoiceTask):
         Raises:
             OptionError: For inputs that do not belong together.
         """
+        others = (logit_mask, target_positions, choice_ids, choice_position_ids, labels)
         if target_ids is None:
-            if labels is not None:
-                raise OptionError("give target_ids with labels: they say what the choices are.")
+            if any(value is not None for value in others):
+                raise OptionError("give target_ids too: they say what the choices are.")
             return self.read_out(self.backbone(**inputs), inputs, None)
+        if choice_ids is None and choice_position_ids is not None:
+            raise OptionError("give choice_ids with choice_position_ids.")
         if target_positions is not None:
+            if logit_mask is not None or choice_ids is not None:
+                raise OptionError("give target_positions, or logit_mask and maybe choice_ids, not both.")
             output = self.backbone(**inputs)
             rows = torch.arange(len(target_positions), device=target_positions.device)
             logits = self._of_tokens(output.last_hidden_state[rows, target_positions], target_ids)
@@ -181,6 +186,7 @@ class Cloze(ChoiceTask):
             items = self._read_in_blanks(texts, own, answers, long_text, max_length)
         else:
             answers = [[[*answer, blanks.end] for answer in options] for options in answers]
+            self._check_lengths(answers)
             batch = super().preprocess(texts, long_text=long_text, max_length=max_length)
             items = []
             for index, item in enumerate(batch.inputs):
@@ -240,6 +246,12 @@ class Cloze(ChoiceTask):
             if [] in found:
                 raise InputError(f"has the choice {own[found.index([])]!r:.100}, which has no tokens.", index)
         return answers
+
+    def _check_lengths(self, answers: list[list[list[int]]]) -> None:
+        for index, own in enumerate(answers):
+            longest, most = max(map(len, own)), self.backbone.max_tokens
+            if most is not None and longest > most:
+                raise InputError(f"has a choice of {longest - 1} tokens; the most is {most - 1}.", index)
 
     def _blank(self, ids: list[int], index: int, blanks: Blanks) -> int:
         places = [place for place, token in enumerate(ids) if token in blanks.tokens]

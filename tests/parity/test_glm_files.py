@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,16 @@ def test_files_that_hold_code_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="only tensors are read"):
         Model.load(write(tmp_path, settings("glm"), {"module": weights("glm"), "extra": Code()}), device="cpu")
+
+
+def test_a_repository_of_glms_authors(tmp_path: Path) -> None:
+    """On the Hub the same files have a model_type, and name code that transformers would run."""
+    folder = tmp_path / "glm"
+    shutil.copytree(FOLDER / "glm", folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"model_type": "glm", "architectures": ["GLMModel"], "auto_map": {"AutoModel": "modeling_glm.GLMModel"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    model, same = Model.load(folder), Model.load(FOLDER / "glm")
+    assert model.config == same.config
+    for name, tensor in same.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor)

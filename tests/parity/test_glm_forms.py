@@ -280,6 +280,8 @@ def test_embeddings_are_of_texts() -> None:
     text = torch.tensor([[TEXT, 5, BLANK, 100]])
     row = torch.cat((text, torch.tensor([[START, 8]])), 1)
     expected = glm(text).embeddings
+    padded = torch.cat((text, torch.tensor([[50, START, 8]])), 1)
+    assert difference(glm(padded, torch.tensor([[1] * 4 + [0] + [1] * 2]), sep=5).embeddings, expected) <= CLOSE
     for end in (4, torch.tensor(4), torch.tensor([4])):
         assert difference(glm(row, end).embeddings, expected) <= CLOSE
         assert difference(glm(row, sep=end).embeddings, expected) <= CLOSE
@@ -382,6 +384,8 @@ def test_random_weights_are_those_of_the_authors() -> None:
     ("options", "message"),
     [
         ({"attention_mask": 2, "sep": 2}, "give sep, or attention_mask"),
+        ({"attention_mask": torch.ones(1, 4, 4), "sep": 2}, "give sep, or attention_mask"),
+        ({"mems": [torch.zeros(1, 2, 16)] * 2, "position_ids": torch.zeros(1, 2, 4).long()}, "mems has 2 tensors"),
         ({"attention_mask": torch.tensor([1, 2, 3])}, "has 3 numbers for 1 inputs"),
         ({"sep": torch.tensor([1, 2])}, "has 2 numbers for 1 inputs"),
         ({"attention_mask": torch.ones(1, 5)}, "covers 5 tokens, but there are 4"),
@@ -408,6 +412,8 @@ def test_other_errors() -> None:
     for silent in (plain, model("glm")):
         with pytest.raises(OptionError, match=r"does not write.*sop_token_id.*block_position_encoding"):
             silent.generate(torch.tensor([[TEXT, BLANK, 100]]))
+    with pytest.raises(OptionError, match="attention_mask has 3 dimensions"):
+        tiny().generate(torch.tensor([[TEXT, BLANK, 100]]), attention_mask=torch.ones(1, 3, 3))
     with pytest.raises(ConfigError, match=r"sop_token_id is 120, but there are only 120 tokens"):
         build_model("glm", vocab_size=120, hidden_size=16, num_attention_heads=2, sop_token_id=120)
     assert error(torch.ones(3) + torch.arange(3), torch.arange(3.0)) == pytest.approx(1.0)

@@ -219,7 +219,13 @@ def test_without_choices_it_scores_the_vocabulary(model: Model) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": torch.tensor([0])}, "give target_ids with labels"),
+        ({"labels": torch.tensor([0])}, "give target_ids too"),
+        ({"logit_mask": torch.ones(1, 4)}, "give target_ids too"),
+        ({"target_ids": torch.ones(1, 4).long(), "choice_position_ids": torch.ones(1, 4)}, "give choice_ids"),
+        (
+            {key: torch.ones(1).long() for key in ("target_ids", "target_positions", "logit_mask")},
+            "give target_positions, or logit_mask",
+        ),
         ({"target_ids": torch.ones(1, 4).long()}, "give logit_mask with target_ids"),
         ({"target_ids": torch.ones(1, 4).long(), "logit_mask": torch.ones(1, 3)}, "in the same shape"),
     ],
@@ -291,6 +297,14 @@ def test_a_blank_that_is_cut_off(model: Model) -> None:
     with pytest.raises(InputError, match="item 0 .* tokens; the most is"):
         model.predict([long], long_text="error")
     assert model.predict([{**long, "text": MASK + " the dog" * 60}])[0]["choice"] in long["choices"]
+
+
+def test_a_choice_with_more_tokens_than_positions(glm: Model) -> None:
+    most = glm.backbone.max_tokens - 1
+    fits, long = " ".join(["a"] * most), " ".join(["a"] * (most + 1))
+    assert glm.predict({"text": MASK, "choices": [fits]})[0]["index"] == 0
+    with pytest.raises(InputError, match=f"item 1 .* a choice of {most + 1} tokens; the most is {most}"):
+        glm.predict([QUESTIONS[0], {"text": MASK, "choices": ["a", long]}])
 
 
 @pytest.mark.parametrize("wrong", ["a text", {"text": MASK}, {"text": MASK, "choices": "ab"}, 5], ids=repr)
