@@ -138,9 +138,9 @@ def _fields(
     return {name: value for name, value in fields.items() if name not in others}
 
 
-def _without_hub_notes(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_hub_notes(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as they are outside of the Hub; without a model_type they are, and `auto_map` is refused."""
-    return {key: values[key] for key in values if key not in HUB_NOTES} if "model_type" in values else values
+    return {key: values[key] for key in values if key not in HUB_NOTES or "model_type" not in values}
 
 
 def _has_weights(source: Source) -> bool:
