@@ -52,7 +52,7 @@ class FlagAI(Format):
         path = source.find(name) if name.endswith(".json") else None
         if path is None:
             return False
-        return _record(read_json(path)) is not None and _has_weights(source)
+        return _record(read_json(path, infinite=True)) is not None and _has_weights(source)
 
     def open(self, source: Source, request: Request) -> Checkpoint:
         self._config = request.config_filename or CONFIG
