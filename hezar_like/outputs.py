@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .layers import Cache
 
-__all__ = ["BackboneOutput", "ClassifierOutput", "EmbeddingOutput", "Output"]
+__all__ = ["BackboneOutput", "ClassifierOutput", "EmbeddingOutput", "GenerationOutput", "Output"]
 
 
 class Output(Mapping[str, Any]):
@@ -118,6 +118,26 @@ class EmbeddingOutput(Output):
     embeddings: Tensor
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass(eq=False, repr=False)
+class GenerationOutput(Output):
+    """Of a generation. The sequences of an input are beside each other, the best first.
+
+    Attributes:
+        sequences: Tokens, [inputs * sequences, length] int64; see `generate`.
+        lengths: Number of new ones, the end token included, [inputs * sequences] int64.
+        ended: Whether the last of them is an end token, [inputs * sequences] bool.
+        scores: The sum of their log-probabilities over their number to the power of `length_penalty`, [inputs *
+            sequences] float32.
+        token_scores: Log-probability of each new token, [inputs * sequences, new] float32; 0 after the end.
+    """
+
+    sequences: Tensor
+    lengths: Tensor
+    ended: Tensor
+    scores: Tensor
+    token_scores: Tensor
 
 
 def _shape(value: Any) -> str:

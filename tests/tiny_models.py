@@ -31,6 +31,18 @@ SIZES = {
     "relative_attention_num_buckets": 10,
     "relative_attention_max_distance": 20,
     "pad_token_id": 0,
+    # Of speech recognition, whose two stacks differ in everything.
+    "num_mel_bins": 6,
+    "d_model": 36,
+    "encoder_layers": 3,
+    "encoder_attention_heads": 6,
+    "encoder_ffn_dim": 40,
+    "decoder_layers": 2,
+    "decoder_attention_heads": 3,
+    "decoder_ffn_dim": 56,
+    "max_source_positions": 10,
+    "max_target_positions": 24,
+    "decoder_start_token_id": 2,
     # Of blank fillers: two letters that no text here has as a token, and what the tokenizer below calls [MASK].
     "sop_token_id": 31,
     "eop_token_id": 45,

@@ -5,6 +5,16 @@ from .blank_filler import BlankFiller
 from .decoder import Decoder
 from .encoder import Backbone
 from .encoder_decoder import EncoderDecoder
+from .text_encoder_decoder import TextEncoderDecoder
 from .writing import Piece, Writer
 
-__all__ = ["Backbone", "BackboneBase", "BlankFiller", "Decoder", "EncoderDecoder", "Piece", "Writer"]
+__all__ = [
+    "Backbone",
+    "BackboneBase",
+    "BlankFiller",
+    "Decoder",
+    "EncoderDecoder",
+    "Piece",
+    "TextEncoderDecoder",
+    "Writer",
+]

@@ -16,7 +16,8 @@ from ..layers.embeddings import ascending_positions
 from ..layers.prompts import PromptEncoder, insert
 from ..outputs import BackboneOutput
 from .base import BackboneBase, check_covers, tokens_of
-from .blank_writer import BlankWriter
+from .blank_writer import BlankWriter, CausalWriter, told_apart
+from .writing import Writer
 
 __all__ = ["BlankFiller"]
 
@@ -162,8 +163,11 @@ class BlankFiller(BackboneBase):
         at = self._ends(states, inputs) - int(self.pool == "pad")
         return states[torch.arange(len(states), device=states.device), at][:, None]
 
-    def writer(self, inputs: Mapping[str, Any]) -> BlankWriter:
-        return BlankWriter(self, inputs)
+    def writer(self, inputs: Mapping[str, Any]) -> Writer:
+        """See `BackboneBase.writer`; blanks are filled, and with `sep=0`, a text that is read causally is answered."""
+        sep = inputs.get("sep", told_apart(inputs.get("attention_mask"))[0])
+        causal = sep is not None and not bool(torch.as_tensor(sep).any())
+        return CausalWriter(self, inputs) if causal else BlankWriter(self, inputs)
 
     def _ends(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """The number of each row's tokens before the first piece, without padding, [batch] int64."""
@@ -205,13 +209,6 @@ class BlankFiller(BackboneBase):
         if self.prompts is None:
             raise ValueError("this model has no learned prompts to put at prompt_pos. Build it with a spell_length.")
         return insert(self.prompts(), tokens if tokens.is_floating_point() else self.embed.tokens(tokens), places)
-
-
-def told_apart(attention_mask: Tensor | int | None) -> tuple[Tensor | int | None, Tensor | None]:
-    """What is given as attention mask: where texts end, as one number or one for each input; or a mask."""
-    if attention_mask is None or isinstance(attention_mask, int):
-        return attention_mask, None
-    return (attention_mask, None) if attention_mask.ndim < 2 else (None, attention_mask)
 
 
 def who_sees_whom(tokens: Tensor, sep: Tensor | int, mask: Tensor | None, past: int) -> tuple[Tensor | None, bool]:

@@ -11,7 +11,7 @@ from ..blocks import Context, Stack
 from ..layers import Cache, TextEmbedding, Trace
 from ..outputs import BackboneOutput
 from .base import BackboneBase, check_covers, places, tokens_of
-from .writing import Piece, Writer
+from .writing import CachedWriter, Piece, Writer
 
 __all__ = ["Decoder"]
 
@@ -86,7 +86,7 @@ class Decoder(BackboneBase):
         return DecoderWriter(self, inputs)
 
 
-class DecoderWriter(Writer):
+class DecoderWriter(CachedWriter):
     """Goes on from the tokens it is given.
 
     Args:
@@ -95,22 +95,25 @@ class DecoderWriter(Writer):
     """
 
     def __init__(self, backbone: Decoder, inputs: Mapping[str, Any]) -> None:
+        super().__init__(backbone.stack, Cache(len(backbone.stack.blocks)))
         self._backbone, self._start = backbone, inputs["token_ids"]
-        self._inputs = {name: value for name, value in inputs.items() if name != "token_ids"}
-        self._cache: Cache | None = None
+        self._inputs = {name: value for name, value in inputs.items() if name not in ("token_ids", "length")}
+        self._history: Tensor | None = None
+        mask = backbone.attention_mask(self._start, inputs.get("attention_mask"), inputs.get("length"))
+        if mask is not None and mask.ndim == 2:
+            if bool(mask.all()):
+                mask = None  # without a mask attention is faster
+            else:
+                self._history = self._start.masked_fill(~mask.bool(), -1)
+            self._inputs["attention_mask"] = mask
         if backbone.max_tokens is not None:
             self.room = backbone.max_tokens - self._start.size(1)
 
     def pieces(self) -> Iterator[Piece]:
-        yield Piece(self._start)
+        yield Piece(self._start, history=self._history)
 
     def step(self, tokens: Tensor) -> Tensor:
         output = self._backbone(tokens, past_key_values=self._cache, use_cache=True, **self._inputs)
-        self._cache = output.past_key_values
         # What else it was told, the cache remembers.
         self._inputs = {name: value for name, value in self._inputs.items() if name == "head_mask"}
         return output.last_hidden_state
-
-    def select(self, rows: Tensor) -> None:
-        if self._cache is not None:
-            self._cache.select(rows)

@@ -151,3 +151,13 @@ class EncoderWriter(Writer):
         self._tokens, self._mask, self._types = (
             kept.index_select(0, rows) for kept in (self._tokens, self._mask, self._types)
         )
+
+    def expand(self, times: int) -> None:
+        self.select(torch.arange(len(self._tokens), device=self._tokens.device).repeat_interleave(times))
+
+    def forget(self, count: int) -> None:
+        for _ in range(count):
+            last = self._mask.sum(1, keepdim=True) - 1
+            self._tokens, self._mask, self._types = (
+                kept.scatter(1, last, 0)[:, :-1] for kept in (self._tokens, self._mask, self._types)
+            )

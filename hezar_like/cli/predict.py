@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _predict(model: Model, records: Iterator[Record], options: dict[str, Any]) -> Iterator[tuple[Record, Any]]:
     """Each record with its result. Only those records are held that the model has taken and not answered."""
+    from ..engine import prediction
+
     pending: deque[Record] = deque()
     answered = 0
 
@@ -93,7 +95,8 @@ def _predict(model: Model, records: Iterator[Record], options: dict[str, Any]) -
             yield record.model_input
 
     try:
-        for result in model.stream(inputs(), **options):
+        batch_size = options.pop("batch_size")
+        for result in prediction.stream(model, inputs(), batch_size, None, True, True, options):
             yield pending.popleft(), result
             answered += 1
     except InputError as error:

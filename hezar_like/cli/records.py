@@ -20,6 +20,7 @@ KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
 # A line without an end must not fill the memory.
 MAX_LINE_BYTES = 64_000_000
 RESULT = "result"
+CONVERSATION = ("messages", "tools", "documents", "template", "variables")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Record:
 
     @property
     def model_input(self) -> Any:
-        """What the model is given: the text, or it and its pair, or its choices."""
+        """What the model is given: the text, or it and its pair, or its choices; or a conversation."""
+        if "text" not in self.fields:
+            return {key: self.fields[key] for key in CONVERSATION if self.fields.get(key) is not None}
         others = {key: self.fields[key] for key in ("text_pair", "choices") if self.fields.get(key) is not None}
         return {"text": self.fields["text"], **others} if others else self.fields["text"]
 
@@ -134,8 +137,8 @@ def _parse(line: str, where: str) -> Record:
         value = {"text": value}
     if not isinstance(value, dict):
         raise InputError(f'{where}: is {type(value).__name__}. Each line must be a string or an object with "text".')
-    if "text" not in value:
-        raise InputError(f'{where}: has no key "text".{suggestion("text", value)}')
+    if not {"text", "messages"} & value.keys():
+        raise InputError(f'{where}: has no key "text" or "messages".{suggestion("text", value)}')
     if RESULT in value:
         raise InputError(f'{where}: has the key "{RESULT}", under which the result is written. Rename it.')
     return _checked(value, where)

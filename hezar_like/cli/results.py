@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
 
 def _show(record: Record, result: Any) -> None:
     """The text, and under it the result, one line for each of its parts."""
-    text = record.fields["text"]
+    text = record.fields.get("text", "(a conversation)")
     pair = record.fields.get("text_pair")
     heading = printable(" ".join(text) if isinstance(text, list) else text) + (f" | {printable(pair)}" if pair else "")
     width = shutil.get_terminal_size().columns

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import Any, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 __all__ = ["Batch", "plan", "windows"]
@@ -38,6 +39,10 @@ class Batch(Mapping[str, Tensor], ABC):
     @abstractmethod
     def select(self, inputs: Sequence[int]) -> Self:
         """The batch of some of its inputs, in the given order."""
+
+    def to(self, device: torch.device) -> Mapping[str, Any]:
+        """What the model is given, on its device."""
+        return {key: value.to(device) for key, value in self.items()}
 
 
 def plan(lengths: Sequence[Sequence[int]], batch_size: int | None, *, on_cpu: bool = True) -> list[list[int]]:

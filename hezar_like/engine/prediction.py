@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,8 +17,9 @@ from .batches import Batch, by_input, plan, unbatch, windows
 from .devices import usable_device
 from .routing import accepted, check_positive, route
 
-__all__ = ["Predicting", "stream"]
+__all__ = ["Predicting", "Writing", "stream", "stream_pieces"]
 
+T = TypeVar("T")
 DEFAULT_BATCH_SIZE = 32
 _lock = threading.Lock()
 _running: WeakKeyDictionary[Any, tuple[int, tuple[Any, ...]]] = WeakKeyDictionary()
@@ -33,8 +34,9 @@ class Predicting(Protocol):
     batches_per_window: ClassVar[int]
     forward_options: ClassVar[tuple[str, ...] | None]
     training: bool
-    forward: Callable[..., Any]
 
+    @property
+    def forward(self) -> Callable[..., Any]: ...
     @property
     def input_names(self) -> frozenset[str] | None: ...
     @property
@@ -55,6 +57,53 @@ class Predicting(Protocol):
     def train(self, mode: bool = True) -> Any: ...
 
 
+class Writing(Predicting, Protocol):
+    """What the loop needs of a model that gives results in pieces."""
+
+    @property
+    def write(self) -> Callable[..., Iterator[tuple[int, Any]]]: ...
+
+
+def stream_pieces(
+    model: Writing, inputs: Any, batch_size: int | str, device: str | torch.device | None, options: Mapping[str, Any]
+) -> Iterator[tuple[int, Any]]:
+    """Checks everything at once, then yields pieces of results as they come, each with the number of its input.
+
+    Args:
+        model: Its `write` takes tensors by name, the `batch` they are of, and options; it yields pieces with the number
+            of their row.
+        inputs: One input, or any iterable of inputs.
+        batch_size: The most rows per batch, or "auto".
+        device: Moves the model there first.
+        options: For `preprocess`, and for `write` those of `forward_options`.
+    """
+    limit, routed = _start(model, batch_size, device, options, model.write)
+
+    def pieces() -> Iterator[tuple[int, Any]]:
+        start = 0
+        for window in _windows(model, inputs, _window_size(model, limit)):
+            with _numbered_from(start):
+                prepared = model.preprocess(window, **routed[0])
+                for indices, batch in _batches(model, prepared, limit):
+                    for row, piece in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
+                        yield start + indices[row], piece
+            start += len(window)
+
+    return _evaluated(model, pieces())
+
+
+def _evaluated(model: Predicting, steps: Iterator[T]) -> Iterator[T]:
+    """Runs steps without gradients, and without leaving that to whoever takes what they yield."""
+    with _evaluating(model):
+        while True:
+            with torch.inference_mode():
+                try:
+                    step = next(steps)
+                except StopIteration:
+                    return
+            yield step
+
+
 def stream(
     model: Predicting,
     inputs: Any,
@@ -65,14 +114,47 @@ def stream(
     options: Mapping[str, Any],
 ) -> Iterator[Any]:
     """Checks everything at once, then yields results lazily; see `Model.stream`."""
+    run = model.generate if model.is_generative else model.forward
+    limit, routed = _start(model, batch_size, device, options, run, model.post_process)
+    return _results(model, inputs, limit, preprocess, post_process, routed)
+
+
+def _start(
+    model: Predicting,
+    batch_size: int | str,
+    device: str | torch.device | None,
+    options: Mapping[str, Any],
+    run: Callable[..., Any],
+    *others: Callable[..., Any],
+) -> tuple[int | None, list[dict[str, Any]]]:
+    """Checks the options: the limit of a batch, and what goes to `preprocess`, to `run`, and to others."""
     if batch_size != "auto":
         check_positive("batch_size", batch_size, " or 'auto'")
-    limit = None if isinstance(batch_size, str) else batch_size
-    run = model.generate if model.is_generative else model.forward
-    routed = route(options, model.preprocess, run, model.post_process, only=model.forward_options, also=OWN_OPTIONS)
+    routed = route(options, model.preprocess, run, *others, only=model.forward_options, also=OWN_OPTIONS)
     if device is not None:
         model.to(usable_device(device))
-    return _results(model, inputs, limit, preprocess, post_process, routed)
+    return None if isinstance(batch_size, str) else batch_size, routed
+
+
+def _window_size(model: Predicting, limit: int | None) -> int:
+    """How many inputs are prepared at once."""
+    return min((limit or DEFAULT_BATCH_SIZE) * model.batches_per_window, sys.maxsize)
+
+
+@contextmanager
+def _numbered_from(start: int) -> Iterator[None]:
+    """An error in an input names its number among all inputs, of which so many came before."""
+    try:
+        yield
+    except InputError as error:
+        error.index = None if error.index is None else error.index + start
+        raise
+
+
+def _batches(model: Predicting, prepared: Batch, limit: int | None) -> Iterator[tuple[list[int], Batch]]:
+    """Batches of similar length, with the numbers of their inputs."""
+    for indices in plan(prepared.lengths, limit, on_cpu=model.device.type == "cpu"):
+        yield indices, prepared.select(indices)
 
 
 def _results(
@@ -87,14 +169,11 @@ def _results(
         _check_names(inputs, model.input_names)
         yield from _window(model, inputs, _count(inputs), limit, False, post_process, routed)
         return
-    size = min((limit or DEFAULT_BATCH_SIZE) * model.batches_per_window, sys.maxsize)
     start = 0
-    for window in _windows(model, inputs, size):
-        try:
-            yield from _window(model, window, len(window), limit, True, post_process, routed)
-        except InputError as error:
-            error.index = None if error.index is None else error.index + start
-            raise
+    for window in _windows(model, inputs, _window_size(model, limit)):
+        with _numbered_from(start):
+            results = _window(model, window, len(window), limit, True, post_process, routed)
+        yield from results
         start += len(window)
 
 
@@ -140,8 +219,8 @@ def _window(
         if not isinstance(prepared, Batch):
             return _batch(model, prepared, count, post_process, routed)
         results: list[Any] = [None] * count
-        for indices in plan(prepared.lengths, limit, on_cpu=model.device.type == "cpu"):
-            part = _batch(model, prepared.select(indices), len(indices), post_process, routed)
+        for indices, batch in _batches(model, prepared, limit):
+            part = _batch(model, batch, len(indices), post_process, routed)
             for index, result in zip(indices, part, strict=True):
                 results[index] = result
         return results
@@ -175,13 +254,13 @@ def _batch(model: Predicting, batch: Any, count: int, post_process: bool, routed
     _check_finite(outputs)
     if post_process:
         outputs = model.post_process(outputs, **accepted(model.post_process, {"batch": batch}), **routed[2])
-    elif isinstance(batch, Batch):
+    elif isinstance(batch, Batch) and not isinstance(outputs, list):
         return by_input(outputs, batch.rows)
     return outputs if isinstance(outputs, list) and len(outputs) == count else unbatch(outputs, count)
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
+    if isinstance(batch, Tensor | Batch):
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: _to_device(value, device) for key, value in batch.items()}

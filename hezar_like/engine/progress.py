@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
@@ -26,3 +27,30 @@ def with_progress(results: Iterable[T], total: object, progress: bool | Literal[
     delay = 0.0 if progress is True else SECONDS_BEFORE_SHOWN
     bar: Iterator[T] = iter(tqdm(results, total=count, delay=delay, desc="predict"))  # type: ignore[no-untyped-call]
     return bar
+
+
+@contextmanager
+def seconds_bar(progress: bool | Literal["auto"]) -> Iterator[Callable[[float, float], None] | None]:
+    """A bar that counts seconds of audio.
+
+    Args:
+        progress: As of `with_progress`.
+
+    Yields:
+        What is to be told how many more seconds are done, and how many more there are; None where nothing is shown.
+    """
+    if progress is False or (progress == "auto" and not sys.stderr.isatty()):
+        yield None
+        return
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    delay = 0.0 if progress is True else SECONDS_BEFORE_SHOWN
+    with tqdm(total=0, delay=delay, desc="predict", unit="s") as bar:  # type: ignore[no-untyped-call]
+        sums = [0.0, 0.0]
+
+        def report(done: float, found: float) -> None:
+            sums[0], sums[1] = sums[0] + done, sums[1] + found
+            bar.total = round(sums[1])
+            bar.update(round(sums[0]) - bar.n)
+
+        yield report

@@ -42,12 +42,11 @@ def route(
     options: Mapping[str, Any],
     preprocess: Callable[..., Any],
     run: Callable[..., Any],
-    post_process: Callable[..., Any],
-    *,
+    *others: Callable[..., Any],
     only: Collection[str] | None = None,
     also: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Gives every option to all of the three steps that have a parameter of that name.
+    """Gives every option to all of the steps that have a parameter of that name.
 
     The first parameter of each is its input and is never an option.
 
@@ -55,7 +54,7 @@ def route(
         options: By name.
         preprocess: The first step.
         run: The second.
-        post_process: The third.
+        *others: Those after it.
         only: The options of `run`; None for all of its parameters.
         also: More names to suggest for one that nobody takes.
 
@@ -65,7 +64,7 @@ def route(
     Raises:
         OptionError: For an option nobody takes.
     """
-    functions = (preprocess, run, post_process)
+    functions = (preprocess, run, *others)
     taken: list[dict[str, Any]] = [{} for _ in functions]
     names: set[str] = set()
     open_ended = []

@@ -5,12 +5,14 @@ model_config.yaml  model.safetensors | model.pt  preprocessor/{tokenizer.json, t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs import ModelConfig
 from ..errors import ConfigError, RegistryError
 from ..family import Family
+from ..generation import generation_field
 from ..hub import Source
 from ..keymap import KeyMap
 from ..preprocessors.preprocessor import read_preprocessors
@@ -62,8 +64,9 @@ class Native(Format):
         checkpoint = Checkpoint(entry, {}, weights, own_task=record.same_head(task, own_task))
         hezar = not any(key.startswith(("backbone.", "head.")) for key in weights)
         if hezar:
+            generation = _generation(values, own.config_class, path)
             extra = irrelevant_settings(values, record, path) - {*own.config_class.fields(), *own.config_class.aliases}
-            values = {key: value for key, value in values.items() if key not in extra}
+            values = {key: value for key, value in values.items() if key not in extra} | generation
         fields = _fields(values, path)
         if task != own_task:
             fields = {key: value for key, value in fields.items() if key in record.config_class.fields()}
@@ -87,6 +90,20 @@ def _fields(values: dict[str, Any], path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return {key: getattr(config, key) for key in config.fields()}
+
+
+def _generation(values: Mapping[str, Any], config_class: type[ModelConfig], path: Path) -> dict[str, Any]:
+    """How Hezar's model writes: what stands in a block of its own, or, for T5, among the model's settings."""
+    found = generation_field(config_class)
+    if found is None:
+        return {}
+    name, kind = found
+    block = values.get(name)
+    known = {*kind.fields()} - {*config_class.fields()}
+    settings = {key: values[key] for key in known & values.keys()}
+    if isinstance(block, Mapping):
+        settings |= block
+    return {name: kind.from_settings(settings, str(path)).to_dict()}
 
 
 def _between_heads(family: Family, config: ModelConfig, own: str, other: str) -> KeyMap:

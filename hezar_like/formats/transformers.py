@@ -12,11 +12,13 @@ from ..errors import ConfigError, OptionError, did_you_mean
 from ..family import Family, family_of
 from ..hub import Source
 from ..preprocessors import PreprocessorsContainer
+from ..preprocessors.transformers_extractor import extractor_from_transformers, transformers_extractor_files
 from ..preprocessors.transformers_tokenizer import Find, tokenizer_from_transformers, transformers_tokenizer_files
 from ..registry import Registered, families_registry, models_registry, tasks_registry
 from ..text_files import read_json
 from .folders import only_tokenizer, write_folder
 from .format import Checkpoint, Content, Format, Request, register_format
+from .generation_settings import GENERATION, generation_files, read_generation
 from .transformers_settings import irrelevant_settings
 from .weights import find_weights
 
@@ -32,7 +34,9 @@ WEIGHTS = (
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
+    "chat_template.jinja",
 )  # fmt: skip
+OTHER_FILES = ("preprocessor_config.json", "processor_config.json", GENERATION)
 
 
 @register_format("transformers", "config.json + model.safetensors, as transformers writes it")
@@ -69,12 +73,13 @@ class Transformers(Format):
         family_entry = _family(values, path)
         family: Family = family_entry.module_class
         known_task = _task(values, family)
-        own_task = known_task or "backbone"
+        own_task = known_task or _bare_task(family)
         entry = models_registry.compose(family.name, request.task or own_task)
         task = entry.module_class.task
         weights = find_weights(find, [request.model_filename] if request.model_filename else WEIGHTS, where)
         fields = _fields(values, entry, path, with_labels=task == own_task)
         fields |= family.read_settings(values, set(weights))
+        fields |= read_generation(find, values, entry.config_class)
         same_head = family.same_head(task, own_task)
         fields |= family.heads[task].infer(set(weights), same_head)
         return Checkpoint(
@@ -93,13 +98,15 @@ class Transformers(Format):
             return None
         entry = _family(values, path)
         record: Family = entry.module_class
-        own = _task(values, record) or "backbone"
+        own = _task(values, record) or _bare_task(record)
         model = models_registry.compose(record.name, task or own)
         fields = _fields(values, model, path, with_labels=model.module_class.task == own)
         return model.config_class.from_dict({**fields, **record.read_settings(values, set())})
 
     def preprocessors(self, source: Source) -> PreprocessorsContainer:
-        return self.tokenizer(source.find)
+        found = self.tokenizer(source.find)
+        extractor = extractor_from_transformers(source.find)
+        return found if extractor is None else PreprocessorsContainer({**found, extractor.config.name: extractor})
 
     def tokenizer(self, find: Find, max_length: int | None = None) -> PreprocessorsContainer:
         """The tokenizer, alone in a container; empty when there is none."""
@@ -122,16 +129,21 @@ class Transformers(Format):
                 f"no model of transformers computes what this {config.name!r} does; it knows nothing of {own}. "
                 "Use save() for our own layout."
             )
-        tokenizer = only_tokenizer(content.preprocessor, "transformers")
+        extractor = content.preprocessor.audio_feature_extractor
+        others = {name: item for name, item in content.preprocessor.items() if item is not extractor}
+        tokenizer = only_tokenizer(PreprocessorsContainer(others), "transformers")
         keymap, ending = family.keymap(config, content.task), endings[0]
         bare = "Model" in tasks_registry[content.task].module_class.endings  # of a class that is the backbone alone
         return write_folder(
             folder,
             dict(keymap.to_foreign(content.tensors.items(), bare=bare)),
             WEIGHTS[0],
-            {} if tokenizer is None else transformers_tokenizer_files(tokenizer),
-            TOKENIZER_FILES,
-            self.settings(content, family, family.titles[0] + ending),
+            {
+                **({} if tokenizer is None else transformers_tokenizer_files(tokenizer)),
+                **({} if extractor is None else transformers_extractor_files(extractor)),
+            },
+            (*TOKENIZER_FILES, *OTHER_FILES),
+            generation_files(config) | self.settings(content, family, family.titles[0] + ending),
         )
 
     def settings(self, content: Content, family: Family, architecture: str) -> dict[str, Any]:
@@ -154,7 +166,7 @@ def _task(values: Mapping[str, Any], family: Family) -> str | None:
     """The task of the class in `architectures`; None for a class without a counterpart here."""
     architectures = values.get("architectures")
     if not architectures:
-        return "backbone"
+        return _bare_task(family)
     named = {
         f"{title}{ending}": task
         for title in family.titles
@@ -165,6 +177,11 @@ def _task(values: Mapping[str, Any], family: Family) -> str | None:
         if isinstance(architecture, str) and architecture in named:
             return named[architecture]
     return None
+
+
+def _bare_task(family: Family) -> str:
+    """The task of files that are of the backbone alone."""
+    return "backbone" if "backbone" in family.heads else next(iter(family.heads))
 
 
 def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_labels: bool) -> dict[str, Any]:

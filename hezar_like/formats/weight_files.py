@@ -20,7 +20,10 @@ from torch.torch_version import TorchVersion
 
 from ..errors import CheckpointError
 
-__all__ = ["PICKLE_SUFFIXES", "SAFETENSORS_DTYPES", "TensorInfo", "WeightFile", "describe", "open_file", "read_json"]
+__all__ = [
+    "PICKLE_SUFFIXES", "SAFETENSORS_DTYPES", "PickleFile", "TensorInfo", "WeightFile", "describe", "open_file",
+    "read_json",
+]  # fmt: skip
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
 WRAPPERS = ("state_dict", "module", "model")
@@ -189,12 +192,27 @@ class TrainingState:
 
 
 class PickleFile:
-    """A torch pickle of a flat dict of tensors, read with weights_only=True and memory-mapped when it is a ZIP file."""
+    """A torch pickle of a flat dict of tensors, read with weights_only=True and memory-mapped when it is a ZIP file.
 
-    def __init__(self, path: Path, *, training_state: bool = False) -> None:
+    Args:
+        path: The file.
+        training_state: See `open_file`.
+        inside: The key under which the file has this dict, where there are others; default: what trainers write.
+
+    Attributes:
+        beside: What else is in the file, where the tensors are `inside`.
+    """
+
+    def __init__(self, path: Path, *, training_state: bool = False, inside: str | None = None) -> None:
         self.path = path
         self.metadata: dict[str, str] = {}
+        self.beside: Mapping[Any, Any] = {}
         loaded = self._load([(TrainingState, name) for name in UNREAD] if training_state else [])
+        if inside is not None:
+            found = loaded.get(inside)
+            if not isinstance(found, Mapping):
+                raise self._error(f"has no dict of tensors under {inside!r}; check that it is the file you mean")
+            self.beside, loaded = {key: value for key, value in loaded.items() if key != inside}, found
         if training_state and not any(isinstance(value, Tensor) for value in loaded.values()):
             loaded = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
         self._tensors = {name: self._checked(name, value) for name, value in loaded.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,8 @@ class Attention(nn.Module):
             (Ainslie et al., 2023: https://arxiv.org/abs/2305.13245).
         head_dim: Channels of each head; default: `width // num_heads`.
         out_width: Size of what is returned; default: `width`.
-        bias: Whether the projections to queries, keys and values have biases.
-        out_bias: Whether the output projection has one; default: as `bias`.
+        bias: Whether the projections to queries, keys and values have biases; or which of "q", "k" and "v" have.
+        out_bias: Whether the output projection has one; default: as the others, or some of them.
         scale: What scores are multiplied with; default: one over the root of `head_dim`.
         softcap: Scores are kept below it, smoothly (Gemma 2); default: not.
         dropout: Dropout probability on the attention probabilities while training.
@@ -43,7 +43,7 @@ class Attention(nn.Module):
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
         out_width: int | None = None,
-        bias: bool = True,
+        bias: bool | Collection[str] = True,
         out_bias: bool | None = None,
         scale: float | None = None,
         softcap: float | None = None,
@@ -58,10 +58,11 @@ class Attention(nn.Module):
                 raise ValueError(f"width={width} is not divisible by num_heads={num_heads}; give head_dim.")
             head_dim = width // num_heads
         kv_width = (num_heads if num_kv_heads is None else num_kv_heads) * head_dim
-        self.q = nn.Linear(width, num_heads * head_dim, bias)
-        self.k = nn.Linear(width, kv_width, bias)
-        self.v = nn.Linear(width, kv_width, bias)
-        self.out = nn.Linear(num_heads * head_dim, out_width or width, bias if out_bias is None else out_bias)
+        biased = (("q", "k", "v") if bias else ()) if isinstance(bias, bool) else bias
+        self.q = nn.Linear(width, num_heads * head_dim, "q" in biased)
+        self.k = nn.Linear(width, kv_width, "k" in biased)
+        self.v = nn.Linear(width, kv_width, "v" in biased)
+        self.out = nn.Linear(num_heads * head_dim, out_width or width, bool(biased) if out_bias is None else out_bias)
         self.q_norm = norm(head_dim) if norm else None
         self.k_norm = norm(head_dim) if norm else None
         self.num_heads, self.head_dim = num_heads, head_dim
@@ -84,13 +85,14 @@ class Attention(nn.Module):
 
         Args:
             x: Hidden states, [batch, queries, width].
-            source: What is looked at, [batch, keys, width]; default: `x`.
+            source: What is looked at, [batch, keys, width]; default: `x`. It may have fewer rows, each for as many
+                neighbouring rows of `x`; a mask is then one for all of these.
             mask: Broadcastable to [batch, heads, queries, keys]. Bool: True = look; float: added to the scores. A query
                 that may look at nothing gets zeros from all heads. None: look everywhere.
             causal: Look at no later key; only without a mask, and with as many queries as keys.
             rotation: Of the positions of `x`, from the layer's `rotary`.
             cache: Earlier keys and values, before those of `x`, which are added to it. With `source`: kept there at the
-                first call, and taken from there later.
+                first call, and taken from there later, where it may have one row for several of `x` beside each other.
             head_mask: What the output of each head is multiplied with, [heads].
             probabilities: The attention probabilities are added to this list; that takes the slower, explicit way.
 
@@ -109,7 +111,14 @@ class Attention(nn.Module):
                 k = rotate(k, rotation)
             if cache is not None:
                 k, v = cache.append(k, v)
+        rows = q.size(0) // k.size(0)
+        if rows > 1:  # what looks at the same keys are queries of one row: nothing is copied for them
+            q = q.view(-1, rows, *q.shape[1:]).transpose(1, 2).flatten(2, 3)
         y = self.attend(q, k, v, mask, causal, probabilities)
+        if rows > 1:
+            y = _apart(y, rows)
+            if probabilities is not None:
+                probabilities[-1] = _apart(probabilities[-1], rows)
         if head_mask is not None:
             y = y * head_mask[:, None, None]
         return self.out(y.transpose(1, 2).flatten(2))
@@ -167,6 +176,11 @@ class Attention(nn.Module):
         if norm is not None:
             x = norm(x)
         return x.transpose(1, 2)
+
+
+def _apart(x: Tensor, rows: int) -> Tensor:
+    """[batch, heads, rows * queries, any] to [batch * rows, heads, queries, any]."""
+    return x.view(*x.shape[:2], rows, -1, x.size(3)).transpose(1, 2).flatten(0, 1)
 
 
 def attention_mask_to_look(attention_mask: Tensor | None) -> Tensor | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ class KeyValues:
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys and values, [batch, heads, length, channels] each."""
         assert self._keys is not None and self._values is not None
-        return self._keys[:, :, : self.length], self._values[:, :, : self.length]
+        return self._keys.narrow(2, 0, self.length), self._values.narrow(2, 0, self.length)
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows of the batch, in this order; a row may be kept several times.
@@ -40,17 +42,35 @@ class KeyValues:
         if self._keys is not None and self._values is not None:
             self._keys, self._values = self._keys.index_select(0, rows), self._values.index_select(0, rows)
 
+    def expand(self, times: int) -> None:
+        """Keeps every row of the batch so many times."""
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = (kept.repeat_interleave(times, 0) for kept in (self._keys, self._values))
+
+    def move(self, sources: Tensor, targets: Tensor, start: int) -> None:
+        """Copies what stands from `start` on of some rows, [moved] int64, to others."""
+        for kept in (self._keys, self._values):
+            if kept is not None:
+                part = kept[:, :, start : self.length]
+                part[targets] = part[sources]
+
+    def forget(self, count: int) -> None:
+        """Takes back the last positions."""
+        self.length -= count
+
     def _grown(self, old: Tensor | None, new: Tensor) -> Tensor:
         if new.requires_grad or (old is not None and old.requires_grad):  # writing in place would break gradients
             return new if old is None else torch.cat((old[:, :, : self.length], new), 2)
-        needed = self.length + new.size(2)
-        if old is None or needed > old.size(2):
-            room = max(FIRST_ROOM, needed + needed // 2) if self.length else needed
-            grown = new.new_empty(*new.shape[:2], room, new.size(3))
+        start, count = self.length, new.size(2)
+        if old is None or start + count > old.size(2):
+            needed = start + count
+            grown = new.new_empty(
+                *new.shape[:2], max(FIRST_ROOM, needed + needed // 2) if start else needed, new.size(3)
+            )
             if old is not None:
-                grown[:, :, : self.length] = old[:, :, : self.length]
+                grown[:, :, :start] = old[:, :, :start]
             old = grown
-        old[:, :, self.length : needed] = new
+        old.narrow(2, start, count).copy_(new)
         return old
 
 
@@ -63,11 +83,14 @@ class Cache:
     Attributes:
         own: Of each block's attention over what was decoded.
         cross: Of each block's attention over the encoder's output.
+        run: What runs the decoder's stack in its place, where something faster than its blocks does; takes what
+            `Stack.forward` takes.
     """
 
     def __init__(self, layers: int) -> None:
         self.own = [KeyValues() for _ in range(layers)]
         self.cross = [KeyValues() for _ in range(layers)]
+        self.run: Callable[..., Tensor] | None = None
         self._mask: Tensor | None = None
 
     @property
@@ -95,7 +118,47 @@ class Cache:
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows of the batch, in this order; see `KeyValues.select`."""
+        self.select_written(rows)
+        self.select_read(rows)
+
+    def select_written(self, rows: Tensor) -> None:
+        """Keeps these rows of what was decoded; several neighbouring ones may be for one of the encoder's."""
         if self._mask is not None:
             self._mask = self._mask.index_select(0, rows)
-        for kept in (*self.own, *self.cross):
+        for kept in self.own:
             kept.select(rows)
+
+    def select_read(self, rows: Tensor) -> None:
+        """Keeps these rows of the encoder's output."""
+        for kept in self.cross:
+            kept.select(rows)
+
+    def expand(self, times: int) -> None:
+        """Keeps every row so many times; what is seen of an encoder is kept once for all rows made of one."""
+        if self._mask is not None:
+            self._mask = self._mask.repeat_interleave(times, 0)
+        for kept in self.own:
+            kept.expand(times)
+
+    def reorder(self, rows: Tensor, last: int) -> None:
+        """Puts rows into the place of others from which they differ in the last positions only; only these are copied.
+
+        Args:
+            rows: For each row the one that takes its place, [batch] int64.
+            last: Number of positions.
+        """
+        targets = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        if not len(targets):
+            return
+        sources = rows[targets]
+        if self._mask is not None:
+            self._mask[targets] = self._mask[sources]
+        for kept in self.own:
+            kept.move(sources, targets, self.length - last)
+
+    def forget(self, count: int) -> None:
+        """Takes back the last positions of all rows."""
+        if count and self._mask is not None:
+            self._mask = self._mask[:, :-count]
+        for kept in self.own:
+            kept.forget(count)

@@ -6,15 +6,17 @@ a GPT-2 here: positions are relative, MLPs are gated, and what stands before and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from ..backbones import Decoder
+from ..backbones import Decoder, Writer
 from ..backbones.base import check_covers, tokens_of
+from ..backbones.hole_writer import HoleWriter
 from ..blocks import Block, Context, Stack
 from ..configs import ModelConfig
 from ..errors import ConfigError
@@ -146,6 +148,10 @@ class CPM1(Decoder):
             config.relative_attention_max_distance,
         )
         self.stack = Stack(blocks, norm(), bias)
+
+    def writer(self, inputs: Mapping[str, Any]) -> Writer:
+        """See `BackboneBase.writer`; with `context`, what is written goes into the hole in it, or behind it."""
+        return super().writer(inputs) if inputs.get("context") is None else HoleWriter(self, inputs)
 
     def forward(
         self,

@@ -123,9 +123,7 @@ class Model(nn.Module):
             InputError: For an input the model cannot take; names its index.
             NonFiniteOutput: When the model returned NaN or infinity.
         """
-        results = self.stream(
-            inputs, batch_size=batch_size, device=device, preprocess=preprocess, post_process=post_process, **options
-        )
+        results = prediction.stream(self, inputs, batch_size, device, preprocess, post_process, options)
         return list(with_progress(results, [inputs] if self.is_one_input(inputs) else inputs, progress))
 
     def stream(
@@ -138,7 +136,7 @@ class Model(nn.Module):
         post_process: bool = True,
         **options: Any,
     ) -> Iterator[Any]:
-        """Like `predict`, but yields each result when it is ready and holds few of them: for inputs without end."""
+        """Like `predict`, but yields each result when it is ready; models that write yield pieces of their texts."""
         return prediction.stream(self, inputs, batch_size, device, preprocess, post_process, options)
 
     def is_one_input(self, inputs: Any) -> bool:

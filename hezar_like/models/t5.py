@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from ..backbones import EncoderDecoder
+from ..backbones import TextEncoderDecoder
 from ..blocks import Block, Stack
 from ..configs import ModelConfig
 from ..errors import ConfigError
@@ -213,7 +213,7 @@ HEADS = {
     initialize=initialize,
     heads=HEADS,
 )
-class T5(EncoderDecoder):
+class T5(TextEncoderDecoder):
     """Pre-norm encoder and decoder without biases, with bucketed relative positions."""
 
     def __init__(self, config: T5Config) -> None:

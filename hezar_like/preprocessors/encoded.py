@@ -152,6 +152,11 @@ class Encoded:
         return f"Encoded({len(self)} tokens: {self.tokens()[:12]}{' ...' if len(self) > 12 else ''})"
 
     @property
+    def source(self) -> TextInput:
+        """What was tokenized: the text, the pair, or the words."""
+        return self._whole.source
+
+    @property
     def type_ids(self) -> list[int]:
         """Which part of a pair each token belongs to, as the model's token type embedding wants it."""
         return self._pick(self._whole.type_ids)

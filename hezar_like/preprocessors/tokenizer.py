@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,11 +11,14 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from ..errors import PreprocessorError
 from ..hub import Source
+from .chat_files import choose, read_templates, template_files, template_names
+from .chat_template import render
 from .preprocessor import Preprocessor, join
 from .rust_backend import guarded, read_backend
 from .sentencepiece_model import read_model_file
 from .text_coding import TextCoding
 from .tokenizer_config import TokenizerConfig
+from .vocabulary import ROLES
 
 __all__ = ["Tokenizer", "TokenizerConfig"]
 
@@ -89,10 +92,57 @@ class Tokenizer(TextCoding, Preprocessor):
             self.sentencepiece = None  # it is of the vocabulary before
             self.finish_training()
 
+    # -- conversations ----------------------------------------------------------------------------------------------
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        template: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        continue_final_message: bool = False,
+        **variables: Any,
+    ) -> str:
+        """Writes a conversation as the text that its model was trained on.
+
+        The text is that of transformers. It holds all of its special tokens, so it is to be tokenized with
+        `add_special_tokens=False`. A special token that stands in a message is one too; see docs/chat.md.
+
+        Args:
+            messages: Mappings with "role" and "content"; a content is a text, or a list of mappings where the template
+                takes such. It may be left out where there are "tool_calls". Other keys are for the template.
+            add_generation_prompt: Whether the text ends with what begins an answer.
+            template: Name of one of the `additional_chat_templates`; default: "tool_use" where there are tools and it
+                has one, else the `chat_template`.
+            tools: JSON schemas of the functions that the model may call.
+            documents: What the answer may rest on.
+            continue_final_message: Whether the text ends within the last message, for the model to go on with it.
+            **variables: More values for the template; they win over the special tokens, which it has by their roles.
+
+        Raises:
+            PreprocessorError: When there is no template, or it is broken, or does more than it may.
+            OptionError: When there is no template of that name.
+            InputError: When the conversation is none, or the template refuses it.
+            MissingDependency: Without jinja2.
+        """
+        tokens = {f"{role}_token": token for role in ROLES if role in self.roles and (token := self.role(role))}
+        return render(
+            choose(self.config, template, with_tools=tools is not None),
+            messages,
+            tools=tools,
+            documents=documents,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            variables=tokens | variables,
+        )
+
     # -- files and parts --------------------------------------------------------------------------------------------
 
     @classmethod
     def read(cls, source: Source, config: TokenizerConfig, subfolder: str) -> Self:
+        read_templates(config, lambda name: source.get(join(subfolder, name)))
         tokenizer = cls(config, tokenizer_file=source.get(join(subfolder, cls.tokenizer_filename)))
         if config.get("keeps_sentencepiece"):
             tokenizer.sentencepiece = read_model_file(source.get(join(subfolder, cls.sentencepiece_filename)))
@@ -100,13 +150,14 @@ class Tokenizer(TextCoding, Preprocessor):
 
     def saved_config(self) -> TokenizerConfig:
         config = copy(self.config).update(vocab_size=len(self) or self.config.vocab_size)
+        config.update(template_names(config))
         if "keeps_sentencepiece" in config.fields():
             config.update(keeps_sentencepiece=self.sentencepiece is not None)
         return config
 
     def extra_files(self) -> dict[str, str | bytes]:
         kept = {} if self.sentencepiece is None else {self.sentencepiece_filename: self.sentencepiece}
-        return {self.tokenizer_filename: self.backend.to_str(pretty=True), **kept}
+        return {self.tokenizer_filename: self.backend.to_str(pretty=True), **kept, **template_files(self.config)}
 
     @property
     def self_contained(self) -> bool:

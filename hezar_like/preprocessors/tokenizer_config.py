@@ -37,6 +37,9 @@ class TokenizerConfig(PreprocessorConfig):
         limit_alphabet: How many characters training keeps.
         initial_alphabet: Characters that training keeps in any case.
         show_progress: Whether training shows a bar on a terminal.
+        chat_template: How a conversation is written as one text, in Jinja's language; in a saved file, the name of the
+            file that holds it.
+        additional_chat_templates: More of them by name, such as "tool_use".
     """
 
     name = "tokenizer"
@@ -59,6 +62,8 @@ class TokenizerConfig(PreprocessorConfig):
     limit_alphabet: Count = 1000
     initial_alphabet: list[str] = field(default_factory=list)
     show_progress: bool = False
+    chat_template: str | None = None
+    additional_chat_templates: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any], **overrides: Any) -> Self:

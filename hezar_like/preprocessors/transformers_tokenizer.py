@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from ..errors import OptionError, TokenizerError
 from ..registry import preprocessors_registry
 from ..text_files import read_json
+from .chat_files import templates_for_transformers, templates_from_transformers
 from .rust_backend import guarded, read_backend
 from .sentencepiece_model import Kind, Piece, build_backend, read_sentencepiece
 from .templates import roberta_template, template
@@ -38,6 +39,10 @@ FAIRSEQ = {
 """How the vocabularies of fairseq begin, where the `.model` has <unk>, <s>, </s>; by the tokenizer's class."""
 PLAIN = ("T5", "MT5", "UMT5", "Llama", "PreTrained", "")
 """The classes that take the ids of a `.model` as they are, and change no text before."""
+OWN_CLASSES = {"whisper_bpe_tokenizer": "WhisperTokenizer"}
+"""The classes that other parts of transformers need, by our names; the rest gets the one that takes any file."""
+OWN_SETTINGS = ("language", "task", "predict_timestamps")
+"""Settings that only some kinds have, with the same names here."""
 
 
 def tokenizer_from_transformers(find: Find, kind: str | None = None) -> Tokenizer | None:
@@ -82,7 +87,7 @@ def tokenizer_from_transformers(find: Find, kind: str | None = None) -> Tokenize
     if defaults and backend.post_processor is None:
         _set_post_processor(backend, {role: token.content for role, token in tokens.items()}, settings)
 
-    entry = preprocessors_registry[_kind(backend)]
+    entry = preprocessors_registry[_kind(backend, _class(find, settings))]
     length = settings.get("model_max_length")
     values: dict[str, Any] = {
         **{f"{role}_token": tokens[role].content if role in tokens else None for role in ROLES},
@@ -90,6 +95,8 @@ def tokenizer_from_transformers(find: Find, kind: str | None = None) -> Tokenize
         "max_length": int(length) if isinstance(length, int | float) and 0 < length <= NO_LIMIT else None,
         "vocab_size": max(backend.get_vocab_size(), 1),
         **{key: settings[key] for key in ("padding_side", "truncation_side") if key in settings},
+        **{key: settings[key] for key in OWN_SETTINGS if key in settings and key in entry.config_class.fields()},
+        **templates_from_transformers(find, settings),
     }  # fmt: skip
     tokenizer: Tokenizer = entry.module_class(entry.config_class.from_dict(values), backend=backend)
     return tokenizer
@@ -111,7 +118,7 @@ def transformers_tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
         )
     settings: dict[str, Any] = {
         # The one class of transformers that takes any tokenizer.json as it is.
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": OWN_CLASSES.get(tokenizer.config.name, "PreTrainedTokenizerFast"),
         "model_max_length": tokenizer.config.max_length or 10**30,
         "padding_side": tokenizer.config.padding_side,
         "truncation_side": tokenizer.config.truncation_side,
@@ -121,10 +128,12 @@ def transformers_tokenizer_files(tokenizer: Tokenizer) -> dict[str, bytes]:
     if any(tokenizer.encode_texts([("a", "a")])[0].type_ids):
         settings["model_input_names"].insert(1, "token_type_ids")
     settings |= {f"{role}_token": token for role in ROLES if (token := tokenizer.role(role)) is not None}
+    settings |= {key: value for key in OWN_SETTINGS if (value := tokenizer.config.get(key)) is not None}
     own_roles = [tokenizer.role(role) for role in tokenizer.roles if role not in ROLES]
-    listed = dict.fromkeys([*own_roles, *(tokenizer.config.additional_special_tokens or ())])
+    listed = dict.fromkeys([*(tokenizer.config.additional_special_tokens or ()), *own_roles])
     if additional := [token for token in listed if token in tokenizer.special_tokens]:
         settings["additional_special_tokens"] = additional
+    settings |= templates_for_transformers(tokenizer.config)
     return {
         "tokenizer.json": tokenizer.backend.to_str(pretty=True).encode(),
         "tokenizer_config.json": json.dumps(settings, indent=2, ensure_ascii=False).encode(),
@@ -205,8 +214,10 @@ def _set_post_processor(backend: RustTokenizer, tokens: Mapping[str, str], setti
         backend.post_processor = processors.ByteLevel(trim_offsets=False)
 
 
-def _kind(backend: RustTokenizer) -> str:
-    """The registry name of the kind that has this model."""
+def _kind(backend: RustTokenizer, named: str) -> str:
+    """The registry name of the kind that has this model; `named` is the class in transformers, if one is told."""
+    if named in ("Whisper", "whisper") or (not named and backend.token_to_id("<|startoftranscript|>") is not None):
+        return "whisper_bpe_tokenizer"
     names = {"WordPiece": "wordpiece_tokenizer", "WordLevel": "wordpiece_tokenizer", "BPE": "bpe_tokenizer"}
     kind = names.get(type(backend.model).__name__, "sentencepiece_unigram_tokenizer")
     parts = [part.__getstate__() for part in (backend.pre_tokenizer, backend.decoder) if part is not None]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from ..errors import PreprocessorError
+import torch
+from torch import Tensor
+
+from ..errors import InputError, OptionError, PreprocessorError
 from ..layers.blanks import Blanks
+from ..preprocessors.chat_template import ChatText
+from .text import TextBatch
 
 if TYPE_CHECKING:
     from ..preprocessors.encoded import Encoded
     from ..preprocessors.tokenizer import Tokenizer
 
-__all__ = ["FilledText", "encode_with_blanks", "fill", "is_continued"]
+__all__ = ["AnsweredBatch", "FilledText", "answered", "encode_with_blanks", "fill", "is_continued"]
 
 Text = str | tuple[str, ...]
 
@@ -27,6 +33,32 @@ class FilledText(TypedDict):
 
     text: str
     blanks: list[str]
+
+
+class AnsweredBatch(TextBatch):
+    """Texts that are read causally, as FlagAI's models for titles and poems do."""
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of a `TextBatch`, and `sep`: nothing is seen both ways."""
+        tensors = super().tensors
+        return tensors | {"sep": torch.zeros(len(tensors["token_ids"]), dtype=torch.int64)}
+
+
+def answered(tokenizer: Tokenizer, texts: Sequence[Any], blanks: Blanks | None) -> list[ChatText]:
+    """Texts as FlagAI's `encode_plus` writes those that are to be answered: `[sop] text [sep]`.
+
+    Raises:
+        OptionError: When the model has no start token, or the tokenizer no separator.
+        InputError: For an input that is no text.
+    """
+    start = None if blanks is None else tokenizer.id_to_token(blanks.start)
+    if start is None or tokenizer.sep_token is None:
+        raise OptionError("layout='seq2seq' is for blank fillers with a start token and a separator. Leave it out.")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or isinstance(text, ChatText):
+            raise InputError(f"is a {type(text).__name__}; with layout='seq2seq' it must be a text.", index)
+    return [ChatText(f"{start}{text}{tokenizer.sep_token}") for text in texts]
 
 
 def encode_with_blanks(tokenizer: Tokenizer, texts: Sequence[Text], blanks: Blanks) -> list[Encoded]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..outputs import BackboneOutput, ClassifierOutput
 from .text import TextTask
 
-__all__ = ["IGNORED", "ScoringTask"]
+__all__ = ["IGNORED", "ScoringTask", "token_loss"]
 
 IGNORED = -100
 """The label of a token that has none."""
@@ -47,4 +47,9 @@ class ScoringTask(TextTask):
             logits: [batch, length, choices].
             labels: [batch, length] int64.
         """
-        return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)
+        return token_loss(logits, labels)
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross entropy of what is not ignored, a scalar in float32; see `ScoringTask.compute_loss`."""
+    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
@@ -13,11 +13,14 @@ from torch import nn
 from ..backbones import BackboneBase
 from ..configs import ModelConfig
 from ..engine.routing import names_of_parameters
-from ..errors import OptionError, did_you_mean
+from ..errors import OptionError, PreprocessorError, did_you_mean
 from ..family import Family, family_of
 from ..layers import materialize, without_memory
 from ..models.model import Model
 from ..registry import Registered, caller_location, tasks_registry
+
+if TYPE_CHECKING:
+    from ..preprocessors.tokenizer import Tokenizer
 
 __all__ = ["Task", "register_task"]
 
@@ -88,10 +91,11 @@ class Task(Model):
         output = super().__call__(**self.named(args, kwargs))
         return output if return_dict else tuple(output.values())
 
-    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any], also: Collection[str] = ()) -> dict[str, Any]:
         """The inputs by their own names, given by place or by the names of other systems, as `input_ids`.
 
-        One that is None is not given, so that calls written for other models work.
+        One that is None is not given, so that calls written for other models work. `also` are more names to suggest for
+        one that is unknown.
 
         Raises:
             OptionError: For an input that the model does not take, or that is given twice.
@@ -105,7 +109,9 @@ class Task(Model):
                 continue
             own = key if key in names else others.get(key, key)
             if own not in names:
-                raise OptionError(f"{self.config.name!r} takes no {key!r}.{did_you_mean(key, names | others.keys())}")
+                raise OptionError(
+                    f"{self.config.name!r} takes no {key!r}.{did_you_mean(key, {*names, *others, *also})}"
+                )
             if own in inputs:
                 raise OptionError(f"{own!r} is given twice, under two names or by place too. Leave one out.")
             inputs[own] = value
@@ -152,3 +158,12 @@ class Task(Model):
         for name, target in self.tied.items():
             module, _, leaf = name.rpartition(".")
             setattr(self.get_submodule(module), leaf, self.get_parameter(target))
+
+    def _tokenizer(self) -> Tokenizer:
+        tokenizer = self.preprocessor.tokenizer
+        if tokenizer is None:
+            raise PreprocessorError(
+                f"{self.config.name!r} has no tokenizer. Load one with it, or set model.preprocessor = tokenizer."
+            )
+        found: Tokenizer = tokenizer
+        return found

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..engine.batches import Batch
 from ..engine.routing import check_positive
-from ..errors import InputError, OptionError, PreprocessorError, TokenizerError
+from ..errors import InputError, OptionError, TokenizerError
 from ..outputs import BackboneOutput, Output
 from .task import Task
 
@@ -124,7 +124,7 @@ class TextTask(Task):
     """Base of tasks that read texts. An input is a text, a pair of texts, or {"text": ..., "text_pair": ...}."""
 
     batches_per_window = 32
-    forward_options: ClassVar[tuple[str, ...]] = ("output_hidden_states", "output_attentions")
+    forward_options: ClassVar[tuple[str, ...] | None] = ("output_hidden_states", "output_attentions")
     long_text: ClassVar[LongText] = "truncate"
     """What happens to texts longer than the model reads, when `predict` is not told."""
     long_text_modes: ClassVar[tuple[LongText, ...]] = ("truncate", "window", "error")
@@ -221,15 +221,6 @@ class TextTask(Task):
                 f"the tokenizer has only {len(tokenizer)} tokens, but the model has vocab_size={size}: it is another "
                 "model's. Use the model's own tokenizer, or build the model with a smaller vocab_size."
             )
-
-    def _tokenizer(self) -> Tokenizer:
-        tokenizer = self.preprocessor.tokenizer
-        if tokenizer is None:
-            raise PreprocessorError(
-                f"{self.config.name!r} has no tokenizer. Load one with it, or set model.preprocessor = tokenizer."
-            )
-        found: Tokenizer = tokenizer
-        return found
 
     def _row_limit(self, max_length: int | None) -> int | None:
         if max_length is None:

@@ -3,49 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones import Backbone, Decoder, EncoderDecoder, Piece, Writer
-from ..configs import ModelConfig
+from ..backbones import Backbone, Decoder, EncoderDecoder
+from ..engine.batches import Batch
 from ..engine.routing import check_positive
 from ..errors import InputError, OptionError
-from ..outputs import ClassifierOutput
-from .filled_text import encode_with_blanks, fill, is_continued
+from ..generation import cut
+from ..outputs import ClassifierOutput, GenerationOutput
+from ..preprocessors.chat_template import ChatText
+from .conversations import as_texts, by_kind, is_conversation
+from .filled_text import AnsweredBatch, answered, encode_with_blanks, fill, is_continued
 from .scoring import IGNORED, ScoringTask
 from .task import register_task
 from .text import LongText, TextBatch, TextInput, own_batch
+from .writing import WritingConfig, WritingTask
 
 if TYPE_CHECKING:
     from ..preprocessors.encoded import Encoded
     from ..preprocessors.tokenizer import Tokenizer
 
-DEFAULT_NEW_TOKENS = 50
+
+@dataclass
+class TextGenerationConfig(WritingConfig):
+    """What a model that writes texts has beside its family's config."""
+
+    input_prefix: str = ""
+    """What every input begins with, such as "translate English to German: "."""
 
 
 class GeneratedText(TypedDict):
-    """What was written for one input; a decoder's begins with the input itself."""
+    """What was written for one input; a decoder's begins with the input itself, unless that is a conversation.
+
+    Attributes:
+        text: The text; the answer alone, where the input is a conversation.
+        score: See `GenerationOutput.scores`; with `return_scores`.
+        tokens: The new tokens; with `return_scores`, but not where blanks are filled.
+        token_scores: The log-probability of each; with `return_scores`.
+        sequences: All texts of this input, the best first, where there are several.
+    """
 
     text: str
+    score: NotRequired[float]
+    tokens: NotRequired[list[str]]
+    token_scores: NotRequired[list[float]]
+    sequences: NotRequired[list[GeneratedText]]
 
 
 @register_task(
     "text_generation",
-    ModelConfig,
+    TextGenerationConfig,
     "the next tokens of texts, or texts for texts",
     aliases=("language_modeling", "causal_lm", "lm", "seq2seq", "text2text_generation"),
     endings=("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"),
     pipeline_tag="text-generation",
 )
-class TextGeneration(ScoringTask):
-    """Scores next tokens, and writes the best ones."""
+class TextGeneration(WritingTask, ScoringTask):
+    """Scores next tokens, and writes texts.
 
-    is_generative = True
-    forward_options = ("max_new_tokens",)
+    An input may also be a conversation, which the tokenizer's chat template writes as a text: a list of messages, which
+    are mappings with "role" and "content"; or {"messages": [...]}, where "tools", "documents", the name of a "template"
+    and its "variables" may stand beside them. See `Tokenizer.apply_chat_template`.
+    """
+
     long_text_modes = ("truncate", "error")
 
     @property
@@ -59,23 +83,29 @@ class TextGeneration(ScoringTask):
         limits = [super().max_tokens, self._most_read(None)]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def preprocess(
+    def is_one_input(self, inputs: Any) -> bool:
+        """See `Model.is_one_input`; a list of messages is one conversation."""
+        return is_conversation(inputs) or super().is_one_input(inputs)
+
+    def preprocess(  # type: ignore[override]  # `max_length` is an option of generation
         self,
         inputs: Any,
         *,
+        prefix: str | None = None,
         long_text: LongText | None = None,
-        overlap: int | None = None,
-        max_length: int | None = None,
+        max_input_length: int | None = None,
         max_new_tokens: int | None = None,
+        layout: Literal["blanks", "seq2seq"] = "blanks",
     ) -> TextBatch:
         """Texts to tokens; see `TextTask.preprocess`.
 
         Args:
             inputs: One input or a list of them.
-            long_text: What happens to longer texts.
-            overlap: Not for this task, which has no windows.
-            max_length: The most tokens of one row; default, and upper end: what leaves room for what is written.
-            max_new_tokens: How many tokens that needs; see `generate`.
+            prefix: What every text begins with, but no conversation; default: the config's `input_prefix`.
+            long_text: What happens to longer texts; of conversations the beginning is cut off.
+            max_input_length: The most tokens of one row; default, and upper end: what leaves room for what is written.
+            max_new_tokens: How many tokens that needs; see `GenerationConfig`.
+            layout: What a blank filler does: fill blanks, or answer texts, as FlagAI's models for titles and poems do.
 
         Raises:
             OptionError: When the model has too few positions for both; else see there.
@@ -88,17 +118,27 @@ class TextGeneration(ScoringTask):
                 f"max_new_tokens is {max_new_tokens}, but this model has positions for {self.backbone.max_tokens} "
                 "tokens in all. Ask for fewer."
             )
-        if max_length is not None:
-            check_positive("max_length", max_length)
-        if most is not None and max_length is not None and max_length > most:
+        if max_input_length is not None:
+            check_positive("max_input_length", max_input_length)
+        if most is not None and max_input_length is not None and max_input_length > most:
             raise OptionError(
-                f"max_length is {max_length}, but this model reads at most {most} tokens where it writes "
-                f"{max_new_tokens or self._default_new_tokens}. Ask for fewer."
+                f"max_input_length is {max_input_length}, but this model reads at most {most} tokens where it writes "
+                f"{max_new_tokens or self._usual_new_tokens}. Ask for fewer."
             )
-        if max_length is None and most is not None:
+        if max_input_length is None and most is not None:
             own = super().max_tokens
-            max_length = most if own is None else min(most, own)
-        return super().preprocess(inputs, long_text=long_text, overlap=overlap, max_length=max_length)
+            max_input_length = most if own is None else min(most, own)
+        prefix = self.config.input_prefix if prefix is None else prefix
+        inputs = as_texts(self._tokenizer(), [inputs] if self.is_one_input(inputs) else inputs)
+        if prefix:
+            inputs = [_prefixed(item, prefix) for item in inputs]
+        if layout == "blanks":
+            return super().preprocess(inputs, long_text=long_text, max_length=max_input_length)
+        if layout != "seq2seq":
+            raise OptionError(f"layout is {layout!r}; it must be 'blanks' or 'seq2seq'.")
+        inputs = answered(self._tokenizer(), inputs, self.backbone.blanks)
+        batch = super().preprocess(inputs, long_text="error", max_length=max_input_length)
+        return AnsweredBatch(batch.inputs, self._tokenizer(), self.backbone.token_types > 1, self.padding_side)
 
     def forward(
         self, *, labels: Tensor | None = None, loss_mask: Tensor | None = None, **inputs: Any
@@ -150,119 +190,109 @@ class TextGeneration(ScoringTask):
         weights = loss_mask.flatten().to(losses.dtype)
         return (losses * weights).sum() / weights.sum()
 
-    @torch.no_grad()
-    def generate(self, *args: Any, max_new_tokens: int | None = None, **inputs: Any) -> Tensor:
-        """Writes the best next token again and again.
+    def post_process(  # type: ignore[override]
+        self,
+        outputs: GenerationOutput,
+        batch: TextBatch,
+        *,
+        stop: list[str] | str | None = None,
+        return_scores: bool = False,
+    ) -> list[GeneratedText]:
+        """Token ids to texts; those with blanks come back as `FilledText`.
 
         Args:
-            *args: For the backbone's `forward`, as is everything else.
-            max_new_tokens: The most tokens to write; default: 50, or half of the model's positions where those are
-                fewer, or what is left of them.
-            **inputs: See the backbone's `forward`; rows of a decoder are padded on the left. An encoder with a decoder
-                goes on from `decoder_input_ids` where they are given.
-
-        Returns:
-            [batch, length] int64: the input of the decoder, and what was written; after the end, the end token again.
-            Of an encoder by itself only what was written; for blanks the pieces that fill them, with their start.
-
-        Raises:
-            OptionError: When there are no tokens to go on from, or too few positions.
+            outputs: Of `generate` with `return_dict`.
+            batch: Of `preprocess`.
+            stop: Texts that end a text; default: the config's.
+            return_scores: Add scores and tokens to the records.
         """
-        inputs = self.named(args, inputs)
-        if max_new_tokens is not None:
-            check_positive("max_new_tokens", max_new_tokens)
-        lacks = "token_ids" not in inputs and not isinstance(self.backbone, EncoderDecoder)
-        if lacks or (own := {"labels", "loss_mask", "past_key_values", "use_cache"} & inputs.keys()):
-            wrong = "needs 'token_ids'" if lacks else f"takes no {min(own)!r}"
-            raise OptionError(f"generate() {wrong}: it goes on from tokens.")
-        writer = self.backbone.writer(inputs)
-        room = self._room(writer.room, max_new_tokens)
-        pieces = [self._write(writer, piece, room) for piece in writer.pieces()]
-        return torch.cat(pieces, 1) if pieces else inputs["token_ids"][:, :0]
+        tokenizer, items = self._tokenizer(), own_batch(batch).inputs
+        texts = self.config.generation.stop if stop is None else [stop] if isinstance(stop, str) else stop
+        count = len(outputs.sequences) // max(1, len(items))
+        records = []
+        rows = zip(outputs.sequences.tolist(), outputs.lengths.tolist(), outputs.ended.tolist(), strict=True)
+        for index, (row, length, ended) in enumerate(rows):
+            item, start = items[index // count], len(row) - outputs.token_scores.size(1)
+            new = row[start : start + length]
+            blanks = None if isinstance(item.text, ChatText) else self.backbone.blanks
+            record = self._record(tokenizer, item, new[: length - ended] if blanks is None else row, texts)
+            if return_scores:
+                record["score"] = outputs.scores[index].item()
+            if return_scores and blanks is None:
+                record["tokens"] = [tokenizer.id_to_token(token) or "" for token in new]
+                record["token_scores"] = outputs.token_scores[index, :length].tolist()
+            records.append(record)
+        if count == 1:
+            return records
+        return [{**records[i], "sequences": records[i : i + count]} for i in range(0, len(records), count)]
 
-    def _write(self, writer: Writer, piece: Piece, room: int) -> Tensor:
-        """Writes the best next token up to so many times: [batch, length] int64, with what the piece starts with."""
-        assert self.head is not None
-        written, new = [piece.tokens], piece.tokens
-        ends = torch.tensor(writer.ends or self._end_tokens(), dtype=torch.int64, device=new.device)
-        done = new.new_zeros(len(new), dtype=torch.bool) if piece.idle is None else piece.idle
-        for _ in range(room):
-            scores = self.head(writer.step(new)[:, -1:])
-            if writer.unwritten:
-                scores[..., list(writer.unwritten)] = -torch.inf
-            new = scores.argmax(-1)
-            if len(ends):
-                new = torch.where(done[:, None], ends[0], new)
-                done = done | torch.isin(new[:, 0], ends)
-            written.append(new)
-            if bool(done.all()):
-                break
-        return torch.cat(written, 1)
+    def _record(self, tokenizer: Tokenizer, item: TextInput, new: list[int], stop: list[str]) -> GeneratedText:
+        if self.backbone.blanks is not None and not isinstance(item.text, ChatText):
+            return fill(tokenizer, item.encoded.ids, new, self.backbone.blanks)  # type: ignore[return-value]
+        read = self._read(item)
+        (text,) = tokenizer.decode([[*read, *new]])
+        if stop:
+            before = len(tokenizer.decode([read])[0])
+            text = text[:before] + cut(text[before:], stop)
+        return GeneratedText(text=text)
 
-    def post_process(self, outputs: Tensor, batch: TextBatch) -> list[GeneratedText]:  # type: ignore[override]
-        """Token ids to texts; those with blanks come back as `FilledText`."""
-        tokenizer, start, blanks = self._tokenizer(), batch["token_ids"].size(1), self.backbone.blanks
-        ends = self._end_tokens()
-        results: list[GeneratedText] = []
-        for item, row in zip(own_batch(batch).inputs, outputs.tolist(), strict=True):
-            if blanks is not None:
-                results.append(fill(tokenizer, item.encoded.ids, row, blanks))
-                continue
-            first = begin = int(isinstance(self.backbone, EncoderDecoder))
-            if not isinstance(self.backbone, Backbone | EncoderDecoder):
-                first, begin = start - len(item.windows[0][1]), start
-            written = takewhile(lambda token: token not in ends, row[begin:])
-            (text,) = tokenizer.decode([[*row[first:begin], *written]])
-            results.append(GeneratedText(text=text))
-        return results
+    def read_tokens(self, batch: Batch) -> list[list[int]]:
+        return [self._read(item) for item in own_batch(batch).inputs]
 
-    # -- blanks -----------------------------------------------------------------------------------------------------
-
-    def check_input(self, item: TextInput, index: int) -> None:
-        blanks = self.backbone.blanks
-        if blanks is not None and not set(blanks.tokens) & set(item.encoded.ids):
-            raise InputError("has no blank among the tokens that are read: it was cut off. Give a shorter text.", index)
-
-    def cut(self, row: Encoded, limit: int) -> Encoded:
-        """The beginning of a text; its end, where it is continued there."""
-        blanks = self.backbone.blanks
-        return row.truncated(limit, "left" if blanks is not None and is_continued(row, blanks) else "right")
-
-    def _encode(self, tokenizer: Tokenizer, texts: list[Any]) -> list[Encoded]:
-        if self.backbone.blanks is None:
-            return super()._encode(tokenizer, texts)
-        return encode_with_blanks(tokenizer, texts, self.backbone.blanks)
-
-    # -- how much is read and written -------------------------------------------------------------------------------
-
-    @property
-    def _default_new_tokens(self) -> int:
-        limit = self.backbone.max_tokens
-        return DEFAULT_NEW_TOKENS if limit is None else max(1, min(DEFAULT_NEW_TOKENS, limit // 2))
+    def _read(self, item: TextInput) -> list[int]:
+        """The tokens of an input that the text begins with: a decoder's, but for conversations."""
+        return (
+            [] if not isinstance(self.backbone, Decoder) or isinstance(item.text, ChatText) else item.windows[0][1].ids
+        )
 
     def _most_read(self, max_new_tokens: int | None) -> int | None:
         """The most tokens of an input that leave a decoder room for so many more; None for no limit."""
         limit = self.backbone.max_tokens
         if limit is None or self.backbone.writes_apart:
             return limit
-        return limit - (max_new_tokens or self._default_new_tokens)
+        return limit - (max_new_tokens or self._usual_new_tokens)
 
-    def _room(self, room: int | None, max_new_tokens: int | None) -> int:
-        """How many tokens to write where there is room for so many; None for any number."""
-        if room is None:
-            return max_new_tokens or self._default_new_tokens
-        if max_new_tokens is not None and max_new_tokens > room:
-            raise OptionError(
-                f"max_new_tokens is {max_new_tokens}, but this model has positions for {room} tokens more. "
-                "Ask for fewer, or give shorter texts."
-            )
-        return max_new_tokens or min(self._default_new_tokens, room)
+    # -- blanks -----------------------------------------------------------------------------------------------------
 
-    def _end_tokens(self) -> list[int]:
-        ends, tokenizer = self.config.get("eos_token_id"), self.preprocessor.tokenizer
-        if ends is None and tokenizer is not None:
-            ends = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
-        return ends if isinstance(ends, list) else [] if ends is None else [ends]
+    def check_input(self, item: TextInput, index: int) -> None:
+        blanks = self.backbone.blanks
+        if (
+            blanks is not None
+            and not isinstance(item.text, ChatText)
+            and not set(blanks.tokens) & set(item.encoded.ids)
+        ):
+            raise InputError("has no blank among the tokens that are read: it was cut off. Give a shorter text.", index)
+
+    def cut(self, row: Encoded, limit: int) -> Encoded:
+        """The beginning of a text; its end, where it is continued there."""
+        blanks = self.backbone.blanks
+        at_end = isinstance(row.source, ChatText) or (blanks is not None and is_continued(row, blanks))
+        return row.truncated(limit, "left" if at_end else "right")
+
+    def _normalize(self, texts: list[Any]) -> list[Any]:
+        return by_kind(texts, super()._normalize, list)
+
+    def _encode(self, tokenizer: Tokenizer, texts: list[Any]) -> list[Encoded]:
+        encode = super()._encode
+
+        def others(given: list[Any]) -> list[Encoded]:
+            blanks = self.backbone.blanks
+            return encode(tokenizer, given) if blanks is None else encode_with_blanks(tokenizer, given, blanks)
+
+        return by_kind(texts, others, lambda chats: tokenizer.encode_texts(chats, add_special_tokens=False))
+
+
+def _prefixed(item: Any, prefix: str) -> Any:
+    """An input with something before it; of a pair before the first text."""
+    if isinstance(item, ChatText):
+        return item
+    if isinstance(item, str):
+        return prefix + item
+    if isinstance(item, Mapping) and isinstance(item.get("text"), str):
+        return {**item, "text": prefix + item["text"]}
+    if isinstance(item, list | tuple) and item and isinstance(item[0], str):
+        return type(item)((prefix + item[0], *item[1:]))
+    return item
 
 
 def _written(labels: Tensor | None, inputs: Mapping[str, Any]) -> Tensor | None:

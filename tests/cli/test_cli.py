@@ -132,7 +132,7 @@ def test_an_interrupt_leaves_nothing_behind(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Model, "stream", interrupted)
+    monkeypatch.setattr("hezar_like.engine.prediction.stream", interrupted)
     assert main(["predict", classifier, "a", "--output", str(tmp_path / "out.jsonl")]) == 130
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import Fails, json_lines
+from tiny_models import tiny_model
 
 from hezar_like import Model
 from hezar_like.cli import main
@@ -186,3 +188,19 @@ def test_a_terminal_as_input_is_refused(classifier: str, fails: Fails, monkeypat
     pipe_in(monkeypatch, b"a")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     assert "give texts" in fails("predict", classifier)
+
+
+def test_conversations_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny_model("gpt2_text_generation")
+    tokenizer = copy.deepcopy(model.preprocessor.tokenizer)
+    tokenizer.config.update(chat_template="{% for message in messages %}{{ message.content }} {% endfor %}")
+    model.preprocessor = tokenizer
+    model.save(tmp_path / "model")
+    messages = [{"role": "user", "content": "the cat"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps({"id": 1, "messages": messages}) + '\n"the dog"\n')
+    options = ["--input", str(tmp_path / "in.jsonl"), "--set", "max_new_tokens=4"]
+    assert main(["predict", str(tmp_path / "model"), *options]) == 0
+    first, second = json_lines(capsys.readouterr().out)
+    loaded = Model.load(tmp_path / "model")
+    assert [first["result"], second["result"]] == loaded.predict([messages, "the dog"], max_new_tokens=4)
+    assert first["messages"] == messages and first["id"] == 1

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from hezar_like import Model
 from hezar_like.backbones import Decoder, EncoderDecoder
-from hezar_like.registry import families_registry, models_registry
+from hezar_like.registry import families_registry, models_registry, tasks_registry
+from hezar_like.tasks.text import TextTask
 
 TOLERANCE = 2e-5
 # For each task that is exported, the class of transformers that opens it.
@@ -25,7 +26,13 @@ CLASSES: dict[str, Any] = {
     "mask_filling": transformers.AutoModelForMaskedLM,
     "text_generation": transformers.AutoModelForCausalLM,
 }
-FAMILIES = {name: families_registry[name].module_class for name in families_registry}
+FAMILIES = {
+    name: families_registry[name].module_class
+    for name in families_registry
+    if any(
+        issubclass(tasks_registry[task].module_class, TextTask) for task in families_registry[name].module_class.heads
+    )
+}
 MODEL_TYPES = {model_type: family for family in FAMILIES.values() if family.titles for model_type in family.model_types}
 LABELED = ("text_classification", "sequence_labeling")
 

@@ -23,14 +23,16 @@ NAMES = {
     """,
     "hezar_like.models": "Model ModelConfig build_model register_model",
     "hezar_like.preprocessors": """
+        AudioFeatureExtractor AudioFeatureExtractorConfig
         BPEConfig BPETokenizer Encoded GLMTokenizer GLMTokenizerConfig
         JiebaLongestMatchConfig JiebaLongestMatchTokenizer JiebaUnigramConfig JiebaUnigramTokenizer
-        JiebaWordPieceConfig JiebaWordPieceTokenizer Preprocessor PreprocessorConfig PreprocessorsContainer
+        JiebaWordPieceConfig JiebaWordPieceTokenizer Preprocessor PreprocessorConfig PreprocessorsContainer Recording
         SentencePieceBPEConfig SentencePieceBPETokenizer SentencePieceUnigramConfig SentencePieceUnigramTokenizer
-        TextNormalizer TextNormalizerConfig Tokenizer TokenizerConfig UnknownPreprocessor WordPieceConfig
-        WordPieceTokenizer build_preprocessor flagai_tokenizer flagai_tokenizer_files modelcenter_tokenizer
-        modelcenter_tokenizer_files pad_rows preprocessors_registry read_preprocessors register_preprocessor
-        tokenizer_from_transformers transformers_tokenizer_files
+        TextNormalizer TextNormalizerConfig Tokenizer TokenizerConfig UnknownPreprocessor WhisperBPEConfig
+        WhisperBPETokenizer WhisperFeatureExtractor WhisperFeatureExtractorConfig WordPieceConfig
+        WordPieceTokenizer build_preprocessor extractor_from_transformers flagai_tokenizer flagai_tokenizer_files modelcenter_tokenizer
+        modelcenter_tokenizer_files pad_rows preprocessors_registry read_audio read_preprocessors register_preprocessor
+        tokenizer_from_transformers transformers_extractor_files transformers_tokenizer_files
     """,
 }
 SIGNATURES = {

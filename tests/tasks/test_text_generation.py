@@ -100,7 +100,7 @@ def test_texts_leave_room_for_what_is_written(decoder: Model, caplog: pytest.Log
     assert torch.equal(short[-len(alone) :], alone)
     for count in (1, 90, most - 3):
         assert len(decoder.predict(LONG, max_new_tokens=count, post_process=False)[0]) == most
-    assert len(decoder.predict(LONG, max_new_tokens=3, max_length=10, post_process=False)[0]) == 13
+    assert len(decoder.predict(LONG, max_new_tokens=3, max_input_length=10, post_process=False)[0]) == 13
     with pytest.raises(InputError, match=f"the most is {most - 3}"):
         decoder.predict(LONG, max_new_tokens=3, long_text="error")
 
@@ -112,7 +112,7 @@ def test_texts_leave_room_for_what_is_written(decoder: Model, caplog: pytest.Log
         ({"max_new_tokens": True}, "max_new_tokens is True"),
         ({"max_new_tokens": "5"}, "max_new_tokens is '5'"),
         ({"max_new_tokens": 96}, "max_new_tokens is 96, but this model has positions for 96 tokens in all"),
-        ({"max_new_tokens": 90, "max_length": 7}, "max_length is 7, .*reads at most 6 tokens where it writes 90"),
+        ({"max_new_tokens": 90, "max_input_length": 7}, "max_input_length is 7, .*reads at most 6 tokens where it writes 90"),
         ({"long_text": "window"}, "must be one of 'truncate', 'error'"),
         ({"max_new_token": 5}, "Did you mean 'max_new_tokens'"),
         ({"output_attentions": True}, "output_attentions"),

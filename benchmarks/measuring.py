@@ -1,0 +1,134 @@
+"""Engines beside each other: each in a process of its own with one thread, run in turn, in CPU seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+
+Actions = Mapping[str, Callable[[], Any]]
+"""What an engine can do, by the name of the case."""
+
+
+class Run(NamedTuple):
+    """What an action took, and what came of it."""
+
+    seconds: float
+    value: Any
+
+
+def timed(action: Callable[[], Any]) -> Run:
+    """Runs an action; the seconds are the CPU's for this process."""
+    start = time.process_time()
+    value = action()
+    return Run(time.process_time() - start, value)
+
+
+def median(runs: Sequence[Run]) -> float:
+    """The median of the seconds."""
+    return statistics.median(run.seconds for run in runs)
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> str:
+    """The median of the ratios within each round, with the lowest and the highest."""
+    found = sorted(a / b for a, b in zip(numerators, denominators, strict=True))
+    return f"{statistics.median(found):.2f} ({found[0]:.2f} .. {found[-1]:.2f})"
+
+
+class Engine:
+    """A process that has loaded an engine, and runs what it is asked to.
+
+    Args:
+        name: Which engine.
+        script: The benchmark; it is called with `--engine`, the name and the arguments, and calls `serve`.
+        arguments: What the engine is to be made of.
+    """
+
+    def __init__(self, name: str, script: str, arguments: Sequence[str]) -> None:
+        command = [sys.executable, script, "--engine", name, *arguments]
+        self.name = name
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
+        )
+        self.cases: list[str] = self._answer()
+
+    def run(self, case: str) -> Run:
+        """Runs a case once."""
+        assert self._process.stdin is not None
+        print(case, file=self._process.stdin, flush=True)
+        return Run(*self._answer())
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise SystemExit(f"The process of {self.name} ended; its message is above.")
+        return json.loads(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+
+@contextmanager
+def engines(names: Sequence[str], script: str, arguments: Sequence[str]) -> Iterator[list[Engine]]:
+    """Starts all engines, one after another, and ends them."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Engine(name, script, arguments)) for name in names]
+
+
+def serve(actions: Actions) -> None:
+    """What the process of an engine does: it answers with names of cases, then runs each one that it reads."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    print(json.dumps(list(actions)), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(timed(actions[line.strip()])), file=answers, flush=True)
+
+
+def compare(present: Sequence[Engine], case: str, rounds: int) -> dict[str, list[Run]]:
+    """Runs a case in all engines that have it, each round with another one first, after one run that does not count."""
+    able = [engine for engine in present if case in engine.cases]
+    found: dict[str, list[Run]] = {engine.name: [] for engine in able}
+    for number in range(rounds + 1):
+        first = number % len(able)
+        for engine in able[first:] + able[:first]:
+            run = engine.run(case)
+            if number:
+                found[engine.name].append(run)
+    return found
+
+
+def show(
+    title: str,
+    found: Mapping[str, list[Run]],
+    columns: Mapping[str, Callable[[list[Run], list[Run]], str]] | None = None,
+) -> None:
+    """Prints a case as a table: median seconds, ratios to the first engine, and more.
+
+    Args:
+        title: Of the table.
+        found: The runs of each engine; the first one is what the others are compared with.
+        columns: Names of more columns, and what is in them, given the runs of the first engine and of this one.
+    """
+    columns = columns or {}
+    reference = next(iter(found.values()))
+    ours = [run.seconds for run in reference]
+    print(f"\n| {' | '.join([title, 'CPU s', '× first', *columns])} |\n|{'---|' * (3 + len(columns))}")
+    for name, runs in found.items():
+        seconds = [run.seconds for run in runs]
+        more = [column(reference, runs) for column in columns.values()]
+        cells = [name, f"{median(runs):.3f}", ratio(seconds, ours), *more]
+        print(f"| {' | '.join(cells)} |", flush=True)
