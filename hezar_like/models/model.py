@@ -326,7 +326,7 @@ class Model(nn.Module):
         """Writes a folder that another system opens.
 
         Args:
-            format: "transformers", "flagai", "modelcenter", or "sentence_transformers" for a text embedding.
+            format: "transformers", "flagai", "modelcenter", "openai_whisper", or "sentence_transformers".
             path: The folder.
 
         Returns:
