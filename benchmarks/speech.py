@@ -13,7 +13,7 @@ import difflib
 import importlib.resources
 import importlib.util
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ quiet life it must have been. The museum is open from nine until five, and child
 too, if they are quiet.
 """
 MODELS = ("base", "tiny.en")
-QUICK = ("tiny.en",)
+QUICK, QUICK_CASES = ("tiny.en",), ("features", "all of it")
 
 
 # -- the engines ------------------------------------------------------------------------------------------------------
@@ -252,14 +252,16 @@ def spoken(text: str) -> Any:
 # -- the comparison ---------------------------------------------------------------------------------------------------
 
 
-def actions(engine: str, folder: Path, names: Sequence[str], only: str) -> Actions:
-    """The cases of these models."""
+def actions(engine: str, folder: Path, quick: bool, only: str) -> Actions:
+    """The cases that an engine is to run."""
     import numpy
 
     load, _ = ENGINES[engine]
     audio = numpy.load(folder / "speech.npy")
-    models = {name: load(folder, name, audio) for name in names}
-    cases = {f"Whisper {name}, {case}": action for name in names for case, action in models[name].items()}
+    models = {name: load(folder, name, audio) for name in (QUICK if quick else MODELS)}
+    cases = {f"Whisper {name}, {case}": action for name in models for case, action in models[name].items()}
+    if quick:
+        cases = {case: action for case, action in cases.items() if any(kind in case for kind in QUICK_CASES)}
     return {case: action for case, action in cases.items() if only in case}
 
 
@@ -284,14 +286,13 @@ def different(reference: list[Run], runs: list[Run]) -> str:
 def main() -> None:
     """Makes the models and the speech, and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only the small model, and one round")
+    parser.add_argument("--quick", action="store_true", help="only the small model, two cases and one round")
     parser.add_argument("--rounds", type=int, help="runs of each engine that count; default: 3, in the quick form 1")
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their names")
     parser.add_argument("--engine", nargs=2, metavar=("NAME", "FOLDER"), help="be the process of one engine")
     given = parser.parse_args()
-    names = QUICK if given.quick else MODELS
     if given.engine:
-        serve(actions(given.engine[0], Path(given.engine[1]), names, given.only))
+        serve(actions(given.engine[0], Path(given.engine[1]), given.quick, given.only))
         return
     import numpy
 
@@ -300,7 +301,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         numpy.save(folder / "speech.npy", spoken(TEXT))
-        for name in names:
+        for name in QUICK if given.quick else MODELS:
             make(name, folder)
         arguments = [str(folder), "--only", given.only, *(["--quick"] if given.quick else [])]
         with engines(present, __file__, arguments) as ready:
