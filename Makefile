@@ -29,6 +29,8 @@ bench: $(VENV)/.dev ## Measure against the peers, short form
 	$(RUN)/python benchmarks/imports.py
 	$(RUN)/python benchmarks/embedding.py
 	$(RUN)/python benchmarks/loading.py
+	$(RUN)/python benchmarks/generation.py --quick
+	$(RUN)/python benchmarks/speech.py --quick
 
 docs: $(VENV)/.dev ## Build the documentation into site/
 	$(RUN)/mkdocs build --strict

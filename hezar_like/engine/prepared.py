@@ -138,22 +138,29 @@ def _attention(attn: Attention, index: int) -> Run:
         attn.attend,
     )
 
+    plain = q_norm is None and k_norm is None and rotary is None
+
     def attend(x: Tensor, context: Context) -> Tensor:
         rows, length = x.size(0), x.size(1)
         cache = context.cache.own[index]  # type: ignore[union-attr]
         past = cache.length
-        mask, causal = context.look(length, past + length, window, x.device)
+        mask: Tensor | None = None
+        causal = False
+        if length > 1 or window is not None or context.mask is not None or context.bias is not None:
+            mask, causal = context.look(length, past + length, window, x.device)
         all_heads = F.linear(x, weight, bias).view(rows, length, -1, channels).transpose(1, 2)
-        q, k, v = torch.split_with_sizes(all_heads, counts, 1)
-        if q_norm is not None:
-            q = q_norm(q)
-        if k_norm is not None:
-            k = k_norm(k)
-        if rotary is not None:
-            rotation = context.rotation(rotary)
-            assert rotation is not None
-            q, k = rotate(q, rotation), rotate(k, rotation)
-        k, v = cache.append(k, v)
+        if plain:
+            q = all_heads.narrow(1, 0, heads)
+            k, v = cache.append_both(all_heads.narrow(1, heads, 2 * kv_heads))
+        else:
+            q, k, v = torch.split_with_sizes(all_heads, counts, 1)
+            q = q if q_norm is None else q_norm(q)
+            k = k if k_norm is None else k_norm(k)
+            if rotary is not None:
+                rotation = context.rotation(rotary)
+                assert rotation is not None
+                q, k = rotate(q, rotation), rotate(k, rotation)
+            k, v = cache.append(k, v)
         if softcap is None:
             if mask is not None and mask.is_floating_point():
                 mask = mask.to(q.dtype)

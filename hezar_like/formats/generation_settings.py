@@ -46,4 +46,8 @@ def generation_files(config: ModelConfig) -> dict[str, dict[str, Any]]:
     if found is None:
         return {}
     roles = {name: config.get(name) for name in ROLES if config.get(name) is not None}
-    return {GENERATION: roles | config[found[0]].to_dict()}
+    said = config[found[0]].to_dict()
+    most = config.get("max_target_positions")
+    if most is not None and not {"max_length", "max_new_tokens"} & said.keys():
+        said["max_length"] = most  # else transformers stops after 20 tokens
+    return {GENERATION: roles | said}

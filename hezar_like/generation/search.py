@@ -90,7 +90,7 @@ class Search:
         self.writer, self.piece, self.config, self.stop = writer, piece, config, stop
         self._head, device = head, piece.tokens.device
         self.inputs, self.new = len(piece.tokens), 0
-        self.ends = torch.tensor(tuple(ends), dtype=torch.int64, device=device)
+        self.ends, self._end_tokens = torch.tensor(tuple(ends), dtype=torch.int64, device=device), tuple(ends)
         self.tokens = piece.tokens if piece.history is None else piece.history
         self.limits = self._limits(room)
         self.room = int(self.limits.max()) if len(self.limits) else 0
@@ -102,7 +102,12 @@ class Search:
     @property
     def end(self) -> int:
         """The token that fills what follows the end."""
-        return int(self.ends[0]) if len(self.ends) else 0
+        return self._end_tokens[0] if self._end_tokens else 0
+
+    @property
+    def may_end(self) -> bool:
+        """Whether a text may end before its tokens run out."""
+        return bool(self._end_tokens) or self.stop is not None
 
     def start(self) -> Tensor:
         """Reads what the piece starts with, and scores its first token: [inputs, vocabulary] float32."""
@@ -129,7 +134,7 @@ class Search:
     def ruled(self, scores: Tensor) -> Tensor:
         """Scores [rows, vocabulary] with the rules of the config; they may be overwritten."""
         if self._rules is None:
-            own = processors(self.config, self.ends.tolist(), scores.size(1), scores.device)
+            own = processors(self.config, self._end_tokens, scores.size(1), scores.device)
             self._rules = [*own, *self._more_rules]
         if self._rules:
             per_input = len(scores) // self.inputs
@@ -162,7 +167,7 @@ class Search:
             new: All new tokens up to them, [..., length]; only needed where texts end texts.
         """
         done = torch.zeros_like(last, dtype=torch.bool)
-        for end in self.ends:
+        for end in self._end_tokens:
             done |= last == end
         if self.stop is not None and new is not None:
             done |= self.stop(new.flatten(0, -2).tolist()).to(done.device).view(last.shape)

@@ -28,7 +28,8 @@ def token_by_token(search: Search, *, scored: bool = False) -> Steps:
     limits = search.limits.repeat_interleave(samples)
     idle = search.piece.idle
     done = torch.zeros_like(limits, dtype=torch.bool) if idle is None else idle.repeat_interleave(samples)
-    lengths = torch.zeros_like(limits)
+    lengths = -done.long()  # 0: not known yet
+    some = bool(done.any())
     even = bool((limits == search.room).all())  # then the loop's own limit is enough
     chosen, found = [], []
     while True:
@@ -36,17 +37,20 @@ def token_by_token(search: Search, *, scored: bool = False) -> Steps:
         token = scores.argmax(-1) if chance is None else draw(narrow(scores, config), chance.next())
         if scored:
             found.append(scores.log_softmax(-1).gather(1, token[:, None])[:, 0])
-        token = token.masked_fill(done, search.end)
-        lengths += ~done
+        if some:
+            token = token.masked_fill(done, search.end)
         search.append(token)
         chosen.append(token)
-        yield token.masked_fill(done, NOTHING)[:, None]
-        done = done | search.finished(token)
-        if not even:
-            done |= limits <= search.new
-        if search.new >= search.room or bool(done.all()):
+        yield (token.masked_fill(done, NOTHING) if some else token)[:, None]
+        if search.may_end or not even:
+            done = done | search.finished(token) | (limits <= search.new)
+            some = bool(done.any())
+            if some:
+                lengths = torch.where(done & (lengths == 0), search.new, lengths)
+        if search.new >= search.room or (some and bool(done.all())):
             break
         scores = search.step(token)
+    lengths = torch.where(lengths == 0, search.new, lengths).clamp(min=0)
     new = torch.stack(chosen, 1).view(search.inputs, samples, -1)
     token_scores = torch.stack(found, 1).view_as(new) if scored else torch.zeros_like(new, dtype=torch.float32)
     return search.result(new, lengths.view(search.inputs, samples), token_scores)

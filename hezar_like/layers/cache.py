@@ -13,25 +13,39 @@ FIRST_ROOM = 64
 class KeyValues:
     """Keys and values of one attention, growing at the end.
 
-    They live in buffers with room to grow, so that a step of one token copies one token.
+    They live in one buffer with room to grow, so that a step of one token copies one token.
     """
 
     def __init__(self) -> None:
         self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
+        self._kept: Tensor | None = None  # [batch, 2 * heads, room, channels]: keys, and then values
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Adds some, [batch, heads, new, channels] each, and returns all."""
-        self._keys = self._grown(self._keys, keys)
-        self._values = self._grown(self._values, values)
-        self.length += keys.size(2)
+        heads, new = keys.size(1), keys.size(2)
+        room = self._room(new, keys.requires_grad)
+        if room is None:
+            return self.append_both(torch.cat((keys, values), 1))
+        room.narrow(1, 0, heads).copy_(keys)
+        room.narrow(1, heads, heads).copy_(values)
+        self.length += new
+        return self.read()
+
+    def append_both(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds keys and values as they stand beside each other, [batch, 2 * heads, new, channels]."""
+        room = self._room(both.size(2), both.requires_grad)
+        if room is None:
+            self._grow(both)
+        else:
+            room.copy_(both)
+        self.length += both.size(2)
         return self.read()
 
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys and values, [batch, heads, length, channels] each."""
-        assert self._keys is not None and self._values is not None
-        return self._keys.narrow(2, 0, self.length), self._values.narrow(2, 0, self.length)
+        assert self._kept is not None
+        keys, values = self._kept.narrow(2, 0, self.length).chunk(2, 1)
+        return keys, values
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows of the batch, in this order; a row may be kept several times.
@@ -39,39 +53,39 @@ class KeyValues:
         Args:
             rows: [new batch] int64.
         """
-        if self._keys is not None and self._values is not None:
-            self._keys, self._values = self._keys.index_select(0, rows), self._values.index_select(0, rows)
+        self._kept = None if self._kept is None else self._kept.index_select(0, rows)
 
     def expand(self, times: int) -> None:
         """Keeps every row of the batch so many times."""
-        if self._keys is not None and self._values is not None:
-            self._keys, self._values = (kept.repeat_interleave(times, 0) for kept in (self._keys, self._values))
+        self._kept = None if self._kept is None else self._kept.repeat_interleave(times, 0)
 
     def move(self, sources: Tensor, targets: Tensor, start: int) -> None:
         """Copies what stands from `start` on of some rows, [moved] int64, to others."""
-        for kept in (self._keys, self._values):
-            if kept is not None:
-                part = kept[:, :, start : self.length]
-                part[targets] = part[sources]
+        if self._kept is not None:
+            part = self._kept[:, :, start : self.length]
+            part[targets] = part[sources]
 
     def forget(self, count: int) -> None:
         """Takes back the last positions."""
         self.length -= count
 
-    def _grown(self, old: Tensor | None, new: Tensor) -> Tensor:
-        if new.requires_grad or (old is not None and old.requires_grad):  # writing in place would break gradients
-            return new if old is None else torch.cat((old[:, :, : self.length], new), 2)
-        start, count = self.length, new.size(2)
-        if old is None or start + count > old.size(2):
-            needed = start + count
-            grown = new.new_empty(
-                *new.shape[:2], max(FIRST_ROOM, needed + needed // 2) if start else needed, new.size(3)
-            )
-            if old is not None:
-                grown[:, :, :start] = old[:, :, :start]
-            old = grown
-        old.narrow(2, start, count).copy_(new)
-        return old
+    def _room(self, new: int, requires_grad: bool) -> Tensor | None:
+        """Where new positions go; None where there is no room, or writing in place would break gradients."""
+        kept = self._kept
+        if kept is None or self.length + new > kept.size(2) or requires_grad or kept.requires_grad:
+            return None
+        return kept.narrow(2, self.length, new)
+
+    def _grow(self, both: Tensor) -> None:
+        old, start, needed = self._kept, self.length, self.length + both.size(2)
+        if both.requires_grad or (old is not None and old.requires_grad):
+            self._kept = both if old is None else torch.cat((old[:, :, :start], both), 2)
+            return
+        room = max(FIRST_ROOM, needed + needed // 2) if start else needed
+        self._kept = both.new_empty(*both.shape[:2], room, both.size(3))
+        if old is not None:
+            self._kept[:, :, :start] = old[:, :, :start]
+        self._kept[:, :, start:needed] = both
 
 
 class Cache:

@@ -78,8 +78,7 @@ class TextEmbedding(nn.Module):
             x = x + self.positions(positions)
         if self.norm is not None:
             x = self.norm(x)
-        result: Tensor = self.dropout(x)
-        return result
+        return self.dropout(x) if self.training else x
 
 
 def ascending_positions(tokens: Tensor) -> Tensor:

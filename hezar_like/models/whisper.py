@@ -126,7 +126,7 @@ class AudioEmbedding(nn.Module):
                 f"[batch, {wanted[0]}, {wanted[1]}]. Make them with the model's feature extractor."
             )
         x = F.gelu(self.conv2(F.gelu(self.conv1(features.to(self.conv1.weight.dtype)))))
-        result: Tensor = self.dropout(x.mT + self.positions.weight)
+        result: Tensor = self.dropout((x.mT + self.positions.weight).contiguous())  # all that follows keeps the layout
         return result
 
 

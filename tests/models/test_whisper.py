@@ -292,6 +292,15 @@ def test_facts_of_generation_come_and_go(tmp_path: Path) -> None:
     assert {name: getattr(theirs, name) for name in FACTS} == FACTS
 
 
+def test_an_exported_model_writes_as_long_as_it_can(tmp_path: Path) -> None:
+    """transformers would stop after 20 tokens."""
+    model = tiny_model("whisper_speech_recognition")
+    assert model.config.generation_config.max_length is None
+    model.export("transformers", tmp_path)
+    exported = transformers.GenerationConfig.from_pretrained(tmp_path)
+    assert exported.max_length == model.config.max_target_positions
+
+
 def test_older_files_have_them_in_config_json(tmp_path: Path) -> None:
     saved(tmp_path)
     (tmp_path / "generation_config.json").unlink(missing_ok=True)
