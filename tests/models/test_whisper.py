@@ -12,6 +12,7 @@ import torch
 import transformers
 from comparing import assert_same_config, assert_same_tensors, difference
 from safetensors.torch import load_file
+from tiny_models import tiny_model
 from torch import Tensor
 from whisper_models import SIZES, VARIANTS, features, original, saved, whisper
 
