@@ -4,7 +4,7 @@ from .base import BackboneBase
 from .blank_filler import BlankFiller
 from .decoder import Decoder
 from .encoder import Backbone
-from .encoder_decoder import EncoderDecoder
+from .encoder_decoder import EncoderDecoder, as_output
 from .text_encoder_decoder import TextEncoderDecoder
 from .writing import Piece, Writer
 
@@ -17,4 +17,5 @@ __all__ = [
     "Piece",
     "TextEncoderDecoder",
     "Writer",
+    "as_output",
 ]

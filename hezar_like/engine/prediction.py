@@ -81,7 +81,7 @@ def stream_pieces(
 
     def pieces() -> Iterator[tuple[int, Any]]:
         start = 0
-        for window in _windows(model, inputs, _window_size(model, limit)):
+        for window in _windows(model, inputs, _window_size(model, limit), first=limit or 1):
             with _numbered_from(start):
                 prepared = model.preprocess(window, **routed[0])
                 for indices, batch in _batches(model, prepared, limit):
@@ -185,13 +185,13 @@ def _check_names(batch: Any, known: frozenset[str] | None) -> None:
                 raise OptionError(f"the model takes no {key!r}.{did_you_mean(key, known)}")
 
 
-def _windows(model: Predicting, inputs: Any, size: int) -> Iterator[Any]:
+def _windows(model: Predicting, inputs: Any, size: int, first: int = DEFAULT_BATCH_SIZE) -> Iterator[Any]:
     if isinstance(inputs, Tensor):  # a batch, whose rows are the inputs
         return iter(torch.split(inputs, size) if _count(inputs) else ())
     if model.is_one_input(inputs):
         return iter([[inputs]])
     # What comes one by one may come slowly: its first results should not wait for a whole window.
-    return windows(inputs, size, first=None if isinstance(inputs, Sized) else DEFAULT_BATCH_SIZE)
+    return windows(inputs, size, first=None if isinstance(inputs, Sized) else first)
 
 
 def _count(batch: Any) -> int:

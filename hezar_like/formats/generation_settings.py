@@ -47,6 +47,8 @@ def generation_files(config: ModelConfig) -> dict[str, dict[str, Any]]:
         return {}
     roles = {name: config.get(name) for name in ROLES if config.get(name) is not None}
     said = config[found[0]].to_dict()
+    if "stop" in said:
+        said["stop_strings"] = said.pop("stop")
     most = config.get("max_target_positions")
     if most is not None and not {"max_length", "max_new_tokens"} & said.keys():
         said["max_length"] = most  # else transformers stops after 20 tokens

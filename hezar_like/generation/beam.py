@@ -26,7 +26,7 @@ def beam_search(search: Search) -> Steps:
     vocabulary = scores.size(1)
     search.expand(beams)
     # At first all beams are the same: only the first of each group may be continued.
-    begun = scores.new_full((inputs, count, size, vocabulary), HOPELESS)
+    begun = (scores + HOPELESS)[:, None, None].repeat(1, count, size, 1)
     begun[:, :, 0] = scores[:, None]
     scores = begun
     groups = [Group(search, size) for _ in range(count)]
@@ -48,12 +48,14 @@ def beam_search(search: Search) -> Steps:
         search.tokens = search.tokens[rows]
         search.append(token)
         yield token[:, None]
-        if search.new >= search.room or not any(group.goes_on() for group in groups):
+        still_open = [group.goes_on() for group in groups]  # each finds out what of it is over
+        if search.new >= search.room or not any(still_open):
             break
         search.writer.reorder(rows, search.new - 1)
         scores = search.ruled(search.step(token).log_softmax(-1)).view(inputs, count, size, vocabulary)
     best = Group.merged(groups, config.num_return_sequences)
-    return search.result(best.texts, best.lengths, best.found, best.scores)
+    lengths, scores = best.lengths * best.there, best.scores.masked_fill(~best.there, 0.0)  # idle rows have no text
+    return search.result(best.texts, lengths, best.found, scores)
 
 
 class Finished:
@@ -105,7 +107,10 @@ class Group:
             self._scores + HOPELESS,
             torch.zeros(shape, dtype=torch.bool, device=device),
         )
+        idle = search.piece.idle
         self._open = torch.ones(search.inputs, 1, dtype=torch.bool, device=device)
+        if idle is not None:
+            self._open &= ~idle[:, None]
         # So many are looked at that enough are left when some of them end.
         self._looked_at = max(2, 1 + len(search.ends)) * size
 

@@ -37,8 +37,9 @@ def contrastive_search(search: Search) -> Steps:
         states = search.writer.step(candidates.reshape(-1, 1))[:, -1:]
         likeness = F.normalize(states.float(), dim=-1).view(search.inputs, count, -1) @ context.mT
         likeness = (likeness + unlike[:, None]).amax(-1)
-        best = ((1 - alpha) * probabilities - alpha * likeness).argmax(-1)
-        token = candidates.gather(1, best[:, None])[:, 0].masked_fill(done, search.end)
+        values = ((1 - alpha) * probabilities - alpha * likeness).masked_fill(probabilities == 0, float("-inf"))
+        best = values.argmax(-1)
+        token = candidates.gather(1, best[:, None])[:, 0].masked_fill(done, search.filler)
         found.append(scores.log_softmax(-1).gather(1, token[:, None])[:, 0])
         lengths += ~done
         search.append(token)

@@ -52,5 +52,6 @@ def continuation(tokens: Tensor, count: int) -> Tensor:
         same = (tokens[:-1].unfold(0, size, 1) == tokens[-size:]).all(1).nonzero()[:, 0]
         if len(same):
             start = int(same[-1]) + size
-            return tokens[start : start + count]
+            guess = tokens[start : start + count]
+            return guess[: len(guess) if bool((guess >= 0).all()) else int((guess < 0).int().argmax())]
     return tokens[:0]

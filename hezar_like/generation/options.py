@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
@@ -19,7 +19,8 @@ logger = logging.getLogger("hezar_like")
 Beams = Annotated[int, Between(1, 1000)]
 Penalty = Annotated[float, Between(-100, 100)]
 Positive = Annotated[float, Between(1e-6, 1e6)]
-Share = Annotated[float, Between(1e-9, 1)]
+SMALLEST = 1e-9
+Share = Annotated[float, Between(SMALLEST, 1)]
 Seed = Annotated[int, Between(0, 2**63 - 1)]
 
 # Of transformers' generation_config.json: what says nothing about which tokens are chosen, or another field says.
@@ -27,7 +28,7 @@ IRRELEVANT = frozenset({
     "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "bos_token_id", "cache_config",
     "cache_implementation", "compile_config", "disable_compile", "generation_kwargs", "is_assistant",
     "low_memory", "max_matching_ngram_size", "max_time", "num_assistant_tokens", "num_assistant_tokens_schedule",
-    "output_attentions", "output_hidden_states", "output_logits", "output_scores", "pad_token_id",
+    "output_attentions", "output_hidden_states", "output_logits", "output_scores", "pad_token_id", "stop_strings",
     "prefill_chunk_size", "remove_invalid_values", "return_dict_in_generate",
     "target_lookbehind", "token_healing", "transformers_version", "use_cache", "name", "config_type",
 })  # fmt: skip
@@ -113,6 +114,18 @@ class GenerationConfig(Config):
     """The tokens that end a text; None: the model's."""
 
     default_filename: ClassVar[str] = "generation_config.yaml"
+    needs: ClassVar[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+        **{
+            name: ("do_sample=True", lambda c: c.do_sample)
+            for name in ("temperature", "top_p", "min_p", "typical_p", "seed")
+        },
+        "top_k": ("do_sample=True, or penalty_alpha", lambda c: c.do_sample or bool(c.penalty_alpha)),
+        "num_beam_groups": ("num_beams", lambda c: c.num_beams > 1),
+        "diversity_penalty": ("num_beam_groups of 2 or more", lambda c: c.num_beam_groups > 1),
+        "early_stopping": ("num_beams", lambda c: c.num_beams > 1),
+        "repetition_window": ("a repetition_penalty", lambda c: c.repetition_penalty != 1.0),
+    }
+    """Options that mean something with others only: what these are, and whether they are set."""
 
     def check(self) -> None:
         super().check()
@@ -135,7 +148,7 @@ class GenerationConfig(Config):
         if self.penalty_alpha and (self.top_k or 0) < 2:
             self._refuse("penalty_alpha, contrastive search, needs top_k of at least 2 candidates, such as top_k=4.")
         if any(not words for words in self.bad_words_ids or ()):
-            self._refuse("bad_words_ids has an empty list. Leave it out.")
+            self._refuse("bad_words_ids, or what bad_words are made of, has a word without tokens. Leave that out.")
         for name in ("stop", "bad_words"):
             if any(not text for text in getattr(self, name)):
                 self._refuse(f"{name} has an empty text. Leave it out.")
@@ -168,12 +181,23 @@ class GenerationConfig(Config):
             if isinstance(values[name], str):
                 values[name] = [values[name]]
         try:
-            return type(self)(**values)
+            changed = type(self)(**values)
         except ConfigError as error:
             message = str(error)
             for mark in (f"{type(self).__name__}.", f"{type(self).__name__}: "):
                 message = message.removeprefix(mark)
             raise OptionError(message) from None
+        changed._refuse_needless(options)
+        return changed
+
+    def _refuse_needless(self, options: Mapping[str, Any]) -> None:
+        """Raises an OptionError for an option of a call that would change nothing."""
+        usual = GenerationConfig()
+        given = {name for name, value in options.items() if name in self.needs and value != usual.get(name)}
+        for name in sorted(given):
+            wanted, is_on = self.needs[name]
+            if not is_on(self):
+                raise OptionError(f"{name} is {options[name]!r:.100}, which needs {wanted}. Add that, or leave it out.")
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], where: str) -> Self:
@@ -193,10 +217,21 @@ class GenerationConfig(Config):
         if unknown:
             names = ", ".join(map(repr, unknown))
             logger.warning(f"{where}: these settings of generation are unknown here and have no effect: {names}")
+        if stop := settings.get("stop_strings"):
+            values["stop"] = [stop] if isinstance(stop, str) else stop
         if not values.get("penalty_alpha"):
             values.pop("penalty_alpha", None)
             if not values.get("do_sample"):  # transformers keeps and ignores them
                 values = {key: value for key, value in values.items() if key not in ONLY_DRAWN}
+        if values.get("do_sample") and values.get("num_beams", 1) != 1:
+            logger.warning(f"{where}: do_sample and num_beams are both set; texts are written by beam search alone.")
+            values = {key: value for key, value in values.items() if key not in ONLY_DRAWN | {"do_sample"}}
+        several = values.get("num_return_sequences", 1)
+        if several != 1 and values.get("num_beams", 1) == 1 and not values.get("do_sample"):
+            logger.warning(f"{where}: num_return_sequences is {several}, but one text is written for each input.")
+            del values["num_return_sequences"]
+        if values.get("top_p") == 0:  # the best token alone
+            values["top_p"] = SMALLEST
         try:
             return cls(**values)
         except ConfigError as error:

@@ -90,10 +90,14 @@ def penalize_repetition(penalty: float, window: int | None = None) -> Processor:
 
     def process(scores: Tensor, written: Written) -> Tensor:
         tokens = written.tokens if window is None else written.tokens[:, -window:]
-        # Padding must count for no token: it stands for one that is there anyway, the last.
-        tokens = torch.where(tokens == NOTHING, tokens[:, -1:], tokens)
+        if not tokens.size(1):
+            return scores
+        # Padding must count for no token: it stands for one that is there anyway, or, where there is none, is put back.
+        there = tokens != NOTHING
+        tokens = torch.where(there, tokens, tokens.amax(1, keepdim=True).clamp(min=0))
+        penalty_of_row = torch.where(there.any(1, keepdim=True), penalty, 1.0)
         old = scores.gather(1, tokens)
-        return scores.scatter_(1, tokens, torch.where(old < 0, old * penalty, old / penalty))
+        return scores.scatter_(1, tokens, torch.where(old < 0, old * penalty_of_row, old / penalty_of_row))
 
     return process
 

@@ -69,7 +69,8 @@ def draw(scores: Tensor, numbers: Tensor) -> Tensor:
     sums = scores.softmax(-1).double().cumsum(-1)
     whole = sums[:, -1:]
     wanted = torch.minimum(numbers[:, None] * whole, whole.nextafter(torch.zeros_like(whole)))  # rounding may reach it
-    return torch.searchsorted(sums, wanted, right=True)[:, 0]
+    # Of NaN, which the search reports in the end, nothing is found.
+    return torch.searchsorted(sums, wanted, right=True)[:, 0].clamp(max=scores.size(1) - 1)
 
 
 class Chance:

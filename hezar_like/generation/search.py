@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Piece, Writer
-from ..errors import OptionError
+from ..errors import NonFiniteOutput, OptionError
 from .options import GenerationConfig
 from .processors import NOTHING, Processor, Written, processors
 from .stopping import StopTexts
@@ -31,6 +31,7 @@ class Result:
         token_scores: Log-probability of each new token, as the rules left it, [inputs, sequences, new] float32; 0
             after the end.
         read: Hidden states of the piece's start, [inputs, start, width].
+        end: The end token that stands behind shorter texts.
     """
 
     tokens: Tensor
@@ -39,6 +40,7 @@ class Result:
     scores: Tensor
     token_scores: Tensor
     read: Tensor
+    end: int = 0
 
 
 Steps: TypeAlias = Generator[Tensor, None, Result]
@@ -96,6 +98,7 @@ class Search:
         self.room = int(self.limits.max()) if len(self.limits) else 0
         self.read = piece.tokens.new_zeros(0)
         self._more_rules = rules
+        self._vocabulary, self._last = 0, self.read
         self._rules: list[Processor] | None = None
         self._suppressed = torch.tensor(writer.unwritten, dtype=torch.int64, device=device)
 
@@ -105,6 +108,11 @@ class Search:
         return self._end_tokens[0] if self._end_tokens else 0
 
     @property
+    def filler(self) -> int:
+        """What a row is given to read that is done: the end, where the model has such a token."""
+        return self.end if self.end < self._vocabulary else 0
+
+    @property
     def may_end(self) -> bool:
         """Whether a text may end before its tokens run out."""
         return bool(self._end_tokens) or self.stop is not None
@@ -112,7 +120,9 @@ class Search:
     def start(self) -> Tensor:
         """Reads what the piece starts with, and scores its first token: [inputs, vocabulary] float32."""
         self.read = self.writer.step(self.piece.tokens)
-        return self.score(self.read)
+        scores = self.score(self.read)
+        self._check(scores)
+        return scores
 
     def step(self, tokens: Tensor) -> Tensor:
         """Reads the tokens [rows] chosen last, and scores the next: [rows, vocabulary] float32."""
@@ -122,11 +132,13 @@ class Search:
         """Hidden states [rows, length, width] to the model's scores of the token behind the last of them, [rows,
         vocabulary] float32.
         """
-        return self.scores(states[:, -1:])[:, 0]
+        self._last = self.scores(states[:, -1:])[:, 0]
+        return self._last
 
     def scores(self, states: Tensor) -> Tensor:
         """Hidden states [rows, length, width] to the model's scores, [rows, length, vocabulary] float32."""
         scores = self._head(states).float()
+        self._vocabulary = scores.size(-1)
         if len(self._suppressed):
             scores[..., self._suppressed] = float("-inf")
         return scores
@@ -142,7 +154,20 @@ class Search:
             written = Written(self.tokens, self.new, limits)
             for rule in self._rules:
                 scores = rule(scores, written)
+            if bool((scores == float("-inf")).all(-1).any()):
+                raise OptionError(
+                    "the rules leave no token to write. Check suppress_tokens, bad_words_ids and no_repeat_ngram_size, "
+                    f"and whether forced tokens are below the vocabulary's size, {scores.size(-1)}."
+                )
         return scores.log_softmax(-1) if self.config.renormalize_logits else scores
+
+    def _check(self, scores: Tensor) -> None:
+        """NaN would come out as a confident wrong text; what once is NaN stays so."""
+        best = scores.amax() if scores.numel() else scores.new_zeros(())
+        if not bool(best < float("inf")):
+            raise NonFiniteOutput(
+                "the model's scores are NaN or infinity. Check its weights, or load it with dtype='float32'."
+            )
 
     def expand(self, times: int) -> None:
         """Goes on with every row so many times."""
@@ -170,7 +195,8 @@ class Search:
         for end in self._end_tokens:
             done |= last == end
         if self.stop is not None and new is not None:
-            done |= self.stop(new.flatten(0, -2).tolist()).to(done.device).view(last.shape)
+            rows = new[..., -self.stop.reach :].flatten(0, -2).tolist()
+            done |= self.stop(rows).to(done.device).view(last.shape)
         return done
 
     def result(self, new: Tensor, lengths: Tensor, token_scores: Tensor, scores: Tensor | None = None) -> Result:
@@ -182,6 +208,7 @@ class Search:
             token_scores: Their log-probabilities, shaped like `new`.
             scores: Of the sequences; default: made of these.
         """
+        self._check(self._last)
         behind = torch.arange(new.size(2), device=new.device) >= lengths[..., None]
         token_scores = token_scores.masked_fill(behind, 0.0)
         if scores is None:
@@ -190,7 +217,7 @@ class Search:
         tokens = torch.cat((start, new.masked_fill(behind, self.end)), 2)
         last = new.gather(2, (lengths[..., None] - 1).clamp(min=0))[..., 0] if new.size(2) else lengths
         ended = torch.isin(last, self.ends) & (lengths > 0)
-        return Result(tokens, lengths, ended, scores, token_scores, self.read)
+        return Result(tokens, lengths, ended, scores, token_scores, self.read, self.end)
 
     def _limits(self, room: int) -> Tensor:
         """How many new tokens each input may get, [inputs] int64."""

@@ -38,7 +38,7 @@ def token_by_token(search: Search, *, scored: bool = False) -> Steps:
         if scored:
             found.append(scores.log_softmax(-1).gather(1, token[:, None])[:, 0])
         if some:
-            token = token.masked_fill(done, search.end)
+            token = token.masked_fill(done, search.filler)
         search.append(token)
         chosen.append(token)
         yield (token.masked_fill(done, NOTHING) if some else token)[:, None]

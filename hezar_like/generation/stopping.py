@@ -23,14 +23,17 @@ class StopTexts:
     Args:
         texts: The texts.
         decode: From tokens to texts.
+
+    Attributes:
+        reach: How many of the last tokens may hold one.
     """
 
     def __init__(self, texts: Sequence[str], decode: Decode) -> None:
         self._texts, self._decode = texts, decode
         # A character may take four tokens. A few more than that, for what decoders change at the start of a text.
-        self._reach = 4 * max(map(len, texts)) + 8
+        self.reach = 4 * max(map(len, texts)) + 8
 
     def __call__(self, rows: list[list[int]]) -> Tensor:
         """Whether each row of new tokens holds one, [rows] bool; rows were asked after each token before."""
-        texts = self._decode([row[-self._reach :] for row in rows])
+        texts = self._decode([row[-self.reach :] for row in rows])
         return torch.tensor([any(stop in text for stop in self._texts) for text in texts], dtype=torch.bool)

@@ -19,12 +19,6 @@ from .stopping import StopTexts
 
 __all__ = ["write"]
 
-EMPTY = (
-    ((0,), torch.int64), ((), torch.int64), ((), torch.bool), ((), torch.float32), ((0,), torch.float32),
-    ((0,), torch.float32),
-)  # fmt: skip
-"""Shapes and types of a result without tokens."""
-
 
 def write(
     writer: Writer,
@@ -59,7 +53,8 @@ def write(
         if writer.goes_on and (config.num_beams > 1 or result.tokens.size(1) > 1):
             _write_again(search, result)
     if not results:  # there is nothing to write
-        return Result(*(torch.zeros(inputs, 1, *rest, dtype=kind) for rest, kind in EMPTY))
+        none, number = torch.zeros(inputs, 1, 0), torch.zeros(inputs, 1)
+        return Result(none.long(), number.long(), number.bool(), number, none, none[:, 0])
     return _joined(results)
 
 
@@ -87,11 +82,15 @@ def _write_again(search: Search, result: Result) -> None:
 def _joined(results: list[Result]) -> Result:
     if len(results) == 1:
         return results[0]
+    ended = results[0].ended
+    for result in results[1:]:
+        ended = torch.where(result.lengths > 0, result.ended, ended)
     return Result(
         torch.cat([result.tokens for result in results], 2),
         torch.stack([result.lengths for result in results]).sum(0),
-        results[-1].ended,
+        ended,
         torch.stack([result.scores for result in results]).sum(0),
         torch.cat([result.token_scores for result in results], 2),
         results[0].read,
+        results[0].end,
     )

@@ -10,6 +10,8 @@ __all__ = ["TextStream"]
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What tokenizers make of a character whose last bytes are still to come."""
+LONGEST_CHARACTER = 4
+"""Of so many bytes, and so of so many tokens, a character is made at most."""
 CONTEXT = 8
 """With how many tokens before it a token is decoded: a space before it, above all, depends on them."""
 
@@ -60,7 +62,7 @@ class TextStream:
         if self._shown == len(self._tokens):
             return ""
         before, now = self._decode([self._tokens[: self._shown], self._tokens])
-        if now.endswith(UNFINISHED) and not last:
+        if now.endswith(UNFINISHED) and not last and len(self._tokens) - self._shown < LONGEST_CHARACTER:
             return ""
         self._tokens = self._tokens[-CONTEXT:]
         self._shown = len(self._tokens)

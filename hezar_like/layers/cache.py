@@ -13,39 +13,29 @@ FIRST_ROOM = 64
 class KeyValues:
     """Keys and values of one attention, growing at the end.
 
-    They live in one buffer with room to grow, so that a step of one token copies one token.
+    They live in buffers with room to grow, so that a step of one token copies one token.
     """
 
     def __init__(self) -> None:
         self.length = 0
-        self._kept: Tensor | None = None  # [batch, 2 * heads, room, channels]: keys, and then values
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Adds some, [batch, heads, new, channels] each, and returns all."""
-        heads, new = keys.size(1), keys.size(2)
-        room = self._room(new, keys.requires_grad)
-        if room is None:
-            return self.append_both(torch.cat((keys, values), 1))
-        room.narrow(1, 0, heads).copy_(keys)
-        room.narrow(1, heads, heads).copy_(values)
-        self.length += new
-        return self.read()
-
-    def append_both(self, both: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds keys and values as they stand beside each other, [batch, 2 * heads, new, channels]."""
-        room = self._room(both.size(2), both.requires_grad)
-        if room is None:
-            self._grow(both)
+        start, end = self.length, self.length + keys.size(2)
+        if self._keys is None or self._values is None or end > self._keys.size(2) or self._has_gradients(keys):
+            self._keys, self._values = self._grown(self._keys, keys), self._grown(self._values, values)
         else:
-            room.copy_(both)
-        self.length += both.size(2)
-        return self.read()
+            self._keys.narrow(2, start, end - start).copy_(keys)
+            self._values.narrow(2, start, end - start).copy_(values)
+        self.length = end
+        return self._keys.narrow(2, 0, end), self._values.narrow(2, 0, end)
 
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys and values, [batch, heads, length, channels] each."""
-        assert self._kept is not None
-        keys, values = self._kept.narrow(2, 0, self.length).chunk(2, 1)
-        return keys, values
+        assert self._keys is not None and self._values is not None
+        return self._keys.narrow(2, 0, self.length), self._values.narrow(2, 0, self.length)
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows of the batch, in this order; a row may be kept several times.
@@ -53,39 +43,39 @@ class KeyValues:
         Args:
             rows: [new batch] int64.
         """
-        self._kept = None if self._kept is None else self._kept.index_select(0, rows)
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys.index_select(0, rows), self._values.index_select(0, rows)
 
     def expand(self, times: int) -> None:
         """Keeps every row of the batch so many times."""
-        self._kept = None if self._kept is None else self._kept.repeat_interleave(times, 0)
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = (kept.repeat_interleave(times, 0) for kept in (self._keys, self._values))
 
     def move(self, sources: Tensor, targets: Tensor, start: int) -> None:
         """Copies what stands from `start` on of some rows, [moved] int64, to others."""
-        if self._kept is not None:
-            part = self._kept[:, :, start : self.length]
-            part[targets] = part[sources]
+        for kept in (self._keys, self._values):
+            if kept is not None:
+                part = kept[:, :, start : self.length]
+                part[targets] = part[sources]
 
     def forget(self, count: int) -> None:
         """Takes back the last positions."""
         self.length -= count
 
-    def _room(self, new: int, requires_grad: bool) -> Tensor | None:
-        """Where new positions go; None where there is no room, or writing in place would break gradients."""
-        kept = self._kept
-        if kept is None or self.length + new > kept.size(2) or requires_grad or kept.requires_grad:
-            return None
-        return kept.narrow(2, self.length, new)
+    def _has_gradients(self, new: Tensor) -> bool:
+        """Whether writing in place would break gradients."""
+        return new.requires_grad or (self._keys is not None and self._keys.requires_grad)
 
-    def _grow(self, both: Tensor) -> None:
-        old, start, needed = self._kept, self.length, self.length + both.size(2)
-        if both.requires_grad or (old is not None and old.requires_grad):
-            self._kept = both if old is None else torch.cat((old[:, :, :start], both), 2)
-            return
+    def _grown(self, old: Tensor | None, new: Tensor) -> Tensor:
+        start, needed = self.length, self.length + new.size(2)
+        if self._has_gradients(new):
+            return new if old is None else torch.cat((old[:, :, :start], new), 2)
         room = max(FIRST_ROOM, needed + needed // 2) if start else needed
-        self._kept = both.new_empty(*both.shape[:2], room, both.size(3))
+        grown = new.new_empty(*new.shape[:2], room, new.size(3))
         if old is not None:
-            self._kept[:, :, :start] = old[:, :, :start]
-        self._kept[:, :, start:needed] = both
+            grown[:, :, :start] = old[:, :, :start]
+        grown[:, :, start:needed] = new
+        return grown
 
 
 class Cache:

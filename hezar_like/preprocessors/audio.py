@@ -15,7 +15,7 @@ import torch
 
 from ..errors import HezarLikeError, InputError, OptionError, require
 
-__all__ = ["Recording", "read_audio"]
+__all__ = ["Recording", "check_rate", "read_audio"]
 
 BLOCK = 2**17
 """Samples of all channels that are read at a time."""
@@ -116,11 +116,27 @@ def read_audio(
     def refuse(problem: str) -> InputError:
         return InputError(problem if index is not None else f"the audio {problem}", index)
 
-    for name, value in (("sampling_rate", sampling_rate), ("source_rate", source_rate)):
-        if value is not None and not _is_rate(value):
-            raise OptionError(f"{name}={value!r:.100} is not a sampling rate from {RATES[0]} to {RATES[-1]} Hz.")
+    check_rate("sampling_rate", sampling_rate)
+    if source_rate is not None:
+        check_rate("source_rate", source_rate)
     blocks, rate = _open(source, source_rate, sampling_rate, refuse)
     return Recording(blocks, rate, sampling_rate, refuse)
+
+
+def check_rate(name: str, value: Any) -> None:
+    """Refuses what is no sampling rate that is read.
+
+    Args:
+        name: Of the option, as the caller knows it.
+        value: What the caller gave.
+
+    Raises:
+        OptionError: When it is not a whole number from 1 kHz to 1 MHz.
+    """
+    if not _is_rate(value):
+        raise OptionError(
+            f"{name}={value!r:.100} is not a sampling rate. Give a whole number from {RATES[0]} to {RATES[-1]} Hz."
+        )
 
 
 def _open(

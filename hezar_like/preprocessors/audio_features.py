@@ -14,7 +14,7 @@ from ..configs import PreprocessorConfig
 from ..errors import ConfigError, OptionError
 from ..fields import Size
 from ..registry import register_preprocessor
-from .audio import Recording, read_audio
+from .audio import Recording, check_rate, read_audio
 from .call_options import padding_strategy, tensor_kind
 from .padding import to_tensors
 from .preprocessor import Preprocessor
@@ -71,6 +71,8 @@ class AudioFeatureExtractor(Preprocessor):
             sampling_rate: The rate of an array that comes without one; default for floats: the model's.
             index: Which of the inputs it is, for errors.
         """
+        if sampling_rate is not None:
+            check_rate("sampling_rate", sampling_rate)
         if not isinstance(audio, Recording):
             return read_audio(audio, self.config.sampling_rate, source_rate=sampling_rate, index=index)
         if audio.sampling_rate != self.config.sampling_rate:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from ..errors import OptionError
 from ..fields import Between, Count, Probability, TokenId
@@ -14,12 +14,18 @@ from ..preprocessors.whisper_vocabulary import language_code
 if TYPE_CHECKING:
     from ..preprocessors.whisper_tokenizer import WhisperBPETokenizer
 
-__all__ = ["SpeechGenerationConfig", "prompt_of", "told_by"]
+__all__ = ["SpeechGenerationConfig", "check_for_recordings", "prompt_of", "told_by"]
 
 Temperature = Annotated[float, Between(0, 1e6)]
 Ratio = Annotated[float, Between(0, 1e6)]
 LogProbability = Annotated[float, Between(-1e6, 0)]
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+ONLY_FOR_WINDOWS: Mapping[str, str] = {
+    "num_return_sequences": "writes one text for each",
+    "stop": "writes all that is said",
+    "prompt_lookup_num_tokens": "writes for several windows at once",
+}
+"""Options with which windows can be written for, but not recordings, and why."""
 
 
 @dataclass(kw_only=True)
@@ -76,6 +82,16 @@ class SpeechGenerationConfig(GenerationConfig):
     bos_token_id: TokenId | None = None
     """The token other systems call the first; it is not written."""
 
+    # Here a temperature says by itself whether tokens are drawn.
+    needs: ClassVar[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+        **{name: need for name, need in GenerationConfig.needs.items() if name != "temperature"},
+        **{
+            name: ("a temperature above 0", lambda c: any(c.temperatures))
+            for name in ("top_p", "min_p", "typical_p", "seed")
+        },
+        "top_k": ("a temperature above 0, or penalty_alpha", lambda c: any(c.temperatures) or bool(c.penalty_alpha)),
+    }
+
     def check(self) -> None:
         super().check()
         if self.median_filter_width % 2 == 0:
@@ -97,7 +113,22 @@ class SpeechGenerationConfig(GenerationConfig):
     def draws(self) -> bool:
         return self.do_sample and self.temperatures != [0.0]
 
-    def changed(self, options: Mapping[str, Any]) -> SpeechGenerationConfig:
+    def at_one_temperature(self) -> Self:
+        """These options as a search takes them, which knows no other tries.
+
+        Raises:
+            OptionError: When tokens are to be drawn, and there are several temperatures.
+        """
+        if not isinstance(self.temperature, list):
+            return self
+        if self.do_sample and len(self.temperature) > 1:
+            raise OptionError(
+                f"temperature is {self.temperature!s:.100}, but generate() draws at one temperature. "
+                "Give one, such as temperature=0.7."
+            )
+        return self.changed({"temperature": self.temperature[0]})
+
+    def changed(self, options: Mapping[str, Any]) -> Self:
         if isinstance(options.get("temperature"), tuple):
             options = {**options, "temperature": list(options["temperature"])}
         return super().changed(options)
@@ -149,6 +180,21 @@ class SpeechGenerationConfig(GenerationConfig):
         if self.task is None and forced in self.task_to_id.values():
             return forced
         return self.task_to_id[self.task or "transcribe"]
+
+
+def check_for_recordings(config: SpeechGenerationConfig) -> None:
+    """Refuses options that make no sense for recordings, of which several windows are written one after the other.
+
+    Raises:
+        OptionError: When there is such an option.
+    """
+    given = config.to_dict()
+    for name, reason in ONLY_FOR_WINDOWS.items():
+        if name in given:
+            raise OptionError(
+                f"{name} is {given[name]!r:.100}, but predict() {reason}, as stream() does. "
+                "Leave it out, or use generate() with features of windows."
+            )
 
 
 def prompt_of(

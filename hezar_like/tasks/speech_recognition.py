@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..backbones import EncoderDecoder
+from ..backbones import EncoderDecoder, as_output
 from ..configs import ModelConfig
 from ..engine import prediction
 from ..engine.progress import seconds_bar
@@ -17,15 +17,16 @@ from ..engine.routing import check_positive
 from ..errors import OptionError, PreprocessorError
 from ..generation import GenerationConfig, Processor, Steps
 from ..generation.timestamps import timestamp_rules
-from ..outputs import BackboneOutput, ClassifierOutput
+from ..outputs import ClassifierOutput
 from ..preprocessors.audio_features import WhisperFeatureExtractor
 from ..preprocessors.whisper_tokenizer import WhisperBPETokenizer
 from .scoring import token_loss
 from .speech_batch import SpeechBatch
-from .speech_options import SpeechGenerationConfig, prompt_of, told_by
+from .speech_options import SpeechGenerationConfig, check_for_recordings, prompt_of, told_by
 from .speech_records import SHOWN, Chunk, Shown, SpokenWord, Transcript
 from .speech_segments import Speech
 from .speech_transcription import LONGEST_BEGINNING, Transcription
+from .speech_words import check_heads
 from .task import register_task
 from .writing import DEFAULT_NEW_TOKENS, WritingTask
 
@@ -155,7 +156,7 @@ class SpeechRecognition(WritingTask):
         Raises:
             OptionError: See `predict`, as for the others.
         """
-        self._options(options, known=True)  # wrong ones are told at once
+        self._options_for_recordings(options)  # wrong ones are told at once
         options = {**self._limited(batch_size), **options}
         return prediction.stream_pieces(self, self._listed(inputs), batch_size, device, options)
 
@@ -238,27 +239,30 @@ class SpeechRecognition(WritingTask):
         return {} if isinstance(batch_size, str) else {"window_limit": batch_size}
 
     def _transcription(self, batch: Any, options: Mapping[str, Any]) -> Transcription:
-        tokenizer, config = self._whisper_tokenizer(), self._options(options, known=True)
-        if config.num_return_sequences > 1:
-            raise OptionError(
-                f"num_return_sequences is {config.num_return_sequences}, but predict() writes one text for each. "
-                "Use generate()."
-            )
+        tokenizer, config = self._whisper_tokenizer(), self._options_for_recordings(options)
         if not isinstance(batch, SpeechBatch):
             if not isinstance(batch, Mapping) or not isinstance(features := batch.get("input_features"), Tensor):
                 raise OptionError("with preprocess=False, give what preprocess() returned, or {'input_features': ...}.")
             batch = SpeechBatch(list(features), self._extractor())
         return Transcription(self, config, tokenizer, batch)
 
+    def _options_for_recordings(self, options: Mapping[str, Any]) -> SpeechGenerationConfig:
+        config = self._options(options, known=True)
+        check_for_recordings(config)
+        if config.return_timestamps == "word":
+            check_heads(config.alignment_heads, self._backbone)
+        return config
+
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def steps(self, inputs: Mapping[str, Any], config: GenerationConfig, *, scored: bool = False) -> Steps:
         """See `WritingTask.steps`; what the decoder begins with says language and task, where it is not given."""
         assert isinstance(config, SpeechGenerationConfig)
+        config, inputs = config.at_one_temperature(), self._backbone.read(inputs)
+        encoded = as_output(inputs["encoder_outputs"])
+        inputs = {**inputs, "encoder_outputs": encoded}
         if "decoder_input_ids" not in inputs:
-            inputs = self._backbone.read(inputs)
-            encoded = inputs["encoder_outputs"]
-            states = encoded.last_hidden_state if isinstance(encoded, BackboneOutput) else encoded
+            states = encoded.last_hidden_state
             language = config.language_token()
             languages = [language] * len(states)
             if config.languages and language is None:

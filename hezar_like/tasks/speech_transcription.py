@@ -198,13 +198,17 @@ class Transcription:
         return [windows[-1] for windows in tries]
 
     def _attempt(self, states: Tensor, prompts: list[list[int]], timed: bool, temperature: float) -> list[Window]:
-        changes: dict[str, Any] = {"max_new_tokens": self._new, "return_timestamps": timed}
-        if temperature > 0:
-            samples = self._config.best_of
-            changes |= {"do_sample": True, "temperature": temperature, "num_return_sequences": samples}
+        drawn = temperature > 0
+        changes: dict[str, Any] = {
+            "max_new_tokens": self._new,
+            "return_timestamps": timed,
+            "do_sample": drawn,
+            "temperature": temperature,
+            "num_return_sequences": self._config.best_of if drawn else 1,
+        }
         config = self._config.changed(changes)
         result = finish(self._task.steps(self._inputs(states, prompts), config, scored=True))
-        best = result.scores.nan_to_num(float("-inf")).argmax(1) if temperature > 0 else [0] * len(prompts)
+        best = result.scores.argmax(1) if drawn else [0] * len(prompts)
         silent = self._silence(result.read, prompts)
         windows, ends = [], self._task.end_tokens(config)
         for row, sequence in enumerate(map(int, best)):
@@ -214,8 +218,7 @@ class Transcription:
             ].tolist()
             tokens = tokens[:-1] if tokens and tokens[-1] in ends else tokens
             mean = result.token_scores[row, sequence, :length].sum() / (len(tokens) + 1)
-            probability = float(mean.nan_to_num(-100.0))
-            windows.append(Window(tokens, self._text(tokens), probability, silent[row], temperature))
+            windows.append(Window(tokens, self._text(tokens), float(mean), silent[row], temperature))
         return windows
 
     def _inputs(self, states: Tensor, prompts: list[list[int]]) -> Mapping[str, Any]:

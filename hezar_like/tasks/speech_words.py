@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import EncoderDecoder
+from ..errors import OptionError
 from ..generation.warping import first_columns, smoothed
 from .speech_segments import FRAMES_PER_STEP, STEPS_PER_SECOND, Segment, Word
 
 if TYPE_CHECKING:
     from ..preprocessors.whisper_tokenizer import WhisperBPETokenizer
 
-__all__ = ["Aligner"]
+__all__ = ["Aligner", "check_heads"]
 
 OPENING = frozenset("\"'“¿([{-")
 """Marks that belong to the word after them."""
@@ -27,6 +28,30 @@ LONGEST_USUAL = 0.7
 """Half of the longest time, in seconds, that a word beside a pause can take."""
 VALUES_AT_ONCE = 2**27
 """How many attention probabilities, 512 MB, are in memory at once."""
+
+
+def check_heads(heads: Sequence[tuple[int, int]] | None, backbone: EncoderDecoder) -> None:
+    """Refuses blocks and attention heads that a decoder does not have.
+
+    Raises:
+        OptionError: When there are some, or no heads at all.
+    """
+    if heads is None:
+        return
+    if not heads:
+        raise OptionError("alignment_heads is an empty list. Give some, or None for all of the decoder's upper half.")
+    counts = _head_counts(backbone)
+    wrong = next(((block, head) for block, head in heads if block >= len(counts) or head >= counts[block]), None)
+    if wrong is not None:
+        raise OptionError(
+            f"alignment_heads has {wrong}, but this model's decoder has blocks 0 to {len(counts) - 1} "
+            f"with heads 0 to {max(counts) - 1}. Give such pairs, or None for all of its upper half."
+        )
+
+
+def _head_counts(backbone: EncoderDecoder) -> list[int]:
+    """How many attention heads each block of the decoder has."""
+    return [int(block.attn.num_heads) for block in backbone.decoder.blocks]  # type: ignore[arg-type, union-attr]
 
 
 class Aligner:
@@ -93,9 +118,8 @@ class Aligner:
     ) -> list[list[int]]:
         """Rows that are read at once."""
         longest = max((sum(map(len, texts[row])) + len(prompts[row]) for row in rows), default=0)
-        blocks = self._backbone.decoder.blocks
-        heads = sum(block.attn.num_heads for block in blocks)  # type: ignore[misc, union-attr]
-        count = max(1, VALUES_AT_ONCE // max(1, longest * states.size(1) * int(heads)))
+        heads = sum(_head_counts(self._backbone))
+        count = max(1, VALUES_AT_ONCE // max(1, longest * states.size(1) * heads))
         return [rows[i : i + count] for i in range(0, len(rows), count)]
 
     def _look(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones import EncoderDecoder
+from ..backbones import EncoderDecoder, as_output
 from ..configs import ModelConfig
 from ..engine import prediction
 from ..engine.batches import Batch
@@ -72,6 +72,13 @@ class WritingTask(Task):
         options = {name: inputs.pop(name) for name in known if name in inputs}
         given = self.named(args, inputs, also=known)
         config = self._options(options)
+        if "encoder_outputs" in given:
+            given["encoder_outputs"] = as_output(given["encoder_outputs"])
+        tokens = given.get("token_ids")
+        if isinstance(tokens, Tensor) and (tokens.ndim != 2 or not len(tokens)):
+            raise OptionError(
+                f"token_ids has the shape {list(tokens.shape)}; generate() needs [batch, length], not empty."
+            )
         parts = self._parts(given, config)
         output = _together([finish(self.steps(part, config, scored=return_scores)) for part, _ in parts])
         return output if return_dict else output.sequences
@@ -90,10 +97,17 @@ class WritingTask(Task):
             wrong = "needs 'token_ids'" if lacks else f"takes no {min(own)!r}"
             raise OptionError(f"generate() {wrong}: it goes on from tokens.")
         start, rows = config.decoder_start_token_id, _rows(inputs)
+        if start is not None and start >= self.config.get("vocab_size", start + 1):
+            raise OptionError(f"decoder_start_token_id is {start}; this model has {self.config['vocab_size']} tokens.")
         if start is not None and isinstance(self.backbone, EncoderDecoder) and "decoder_input_ids" not in inputs:
             first = torch.full((rows, 1), start, device=self.device)
             inputs = {**inputs, "decoder_input_ids": first}
         writer = self.backbone.writer(inputs)
+        for name in ("stop", "eos_token_id") if writer.goes_on else ():
+            if getattr(config, name):
+                raise OptionError(
+                    f"{name} cannot be given to a model that fills blanks: its pieces have their own end."
+                )
         writer.accelerate(prepared)
         return write(
             writer,
@@ -133,6 +147,8 @@ class WritingTask(Task):
             OptionError: With beams or several sequences, which are known only at the end; else see `predict`.
         """
         config = self._options(options, known=True)
+        if options.get("return_scores"):
+            raise OptionError("stream() gives out texts and no scores. Leave return_scores out, or use predict().")
         for name in ("num_beams", "num_return_sequences"):
             if getattr(config, name) > 1:
                 raise OptionError(
@@ -151,7 +167,10 @@ class WritingTask(Task):
         """
         config, tokenizer = self._options(options, known=True), self._tokenizer()
         given = self.named((), {key: value for key, value in inputs.items() if key in (self.input_names or ())})
-        ends = self._end_tokens(config)
+        blanks = self.backbone.blanks
+        ends = (
+            self._end_tokens(config) if blanks is None else [blanks.end, *([blanks.closing] if blanks.closing else [])]
+        )
         streams = [TextStream(tokenizer.decode, read, ends, config.stop) for read in self.read_tokens(batch)]
         for part, rows in self._parts(given, config):
             for step in self.steps(part, config):
@@ -254,18 +273,15 @@ def _row(name: str, value: Any, row: int) -> Any:
     """One row of an input; what is the same for all rows stays."""
     if isinstance(value, Mapping):
         return type(value)(**{key: _row(key, part, row) for key, part in value.items() if isinstance(part, Tensor)})
-    return value[row : row + 1] if isinstance(value, Tensor) and not name.endswith("head_mask") else value
+    own = isinstance(value, Tensor) and value.ndim > 0 and len(value) > 1 and not name.endswith("head_mask")
+    return value[row : row + 1] if own else value
 
 
 def _together(results: list[Result]) -> GenerationOutput:
     """The results of several searches, one row for each sequence."""
     longest = max(result.tokens.size(2) for result in results)
     most = max(result.token_scores.size(2) for result in results)
-    # What follows the end is the end token, which is also the last one of a shorter row.
-    tokens = [
-        torch.cat((result.tokens, result.tokens[..., -1:].expand(-1, -1, longest - result.tokens.size(2))), 2)
-        for result in results
-    ]
+    tokens = [F.pad(result.tokens, (0, longest - result.tokens.size(2)), value=result.end) for result in results]
     found = [F.pad(result.token_scores, (0, most - result.token_scores.size(2))) for result in results]
     return GenerationOutput(
         torch.cat(tokens).flatten(0, 1),

@@ -230,7 +230,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"num_return_sequences": 2}, "num_return_sequences=2 needs do_sample=True, or as many num_beams"),
     ({"penalty_alpha": 0.5}, "needs top_k of at least 2"),
     ({"early_stopping": "soon"}, "early_stopping is 'soon'"),
-    ({"bad_words_ids": [[]]}, "bad_words_ids has an empty list"),
+    ({"bad_words_ids": [[]]}, "has a word without tokens"),
     ({"stop": ["a", ""]}, "stop has an empty text"),
     ({"seed": -1}, "seed is -1"),
     ({"num_beam": 3}, "Did you mean 'num_beams'"),

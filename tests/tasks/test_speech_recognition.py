@@ -187,6 +187,7 @@ LENGTHS = [2.0, 95.0, 31.0, 0.0005, 64.5]
     {}, {"return_timestamps": "word"}, {"num_beams": 3}, {"windows": "parallel", "return_timestamps": True},
     {"prompt": "Hezar"}, {"repetition_penalty": 1.5, "no_repeat_ngram_size": 3},
     {"temperature": [0.0, 0.7], "compression_ratio_threshold": 1.5, "best_of": 3},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}, {"penalty_alpha": 0.6, "top_k": 4},
 ])  # fmt: skip
 def test_a_batch_gives_what_single_recordings_give(model: Model, options: dict[str, Any]) -> None:
     recordings = [noise(seconds, seed) for seed, seconds in enumerate(LENGTHS)]
@@ -286,6 +287,40 @@ def test_texts_that_fail_are_drawn_again(model: Model) -> None:
     assert best["chunks"][0]["temperature"] == 0.0
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.9, [0.9], [0.0, 0.9]])
+def test_temperatures_decide_whether_tokens_are_drawn(model: Model, temperature: Any) -> None:
+    for fails in (None, -0.01):
+        options = {**TAKE_ALL, "return_scores": True, "temperature": temperature, "logprob_threshold": fails}
+        records = model.predict(noise(35), do_sample=True, **options)
+        assert records[0]["chunks"] and records == model.predict(noise(35), **options)
+        last = temperature[0 if fails is None else -1] if isinstance(temperature, list) else temperature
+        assert {chunk["temperature"] for chunk in records[0]["chunks"]} == {last}
+
+
+def test_windows_are_drawn_at_one_temperature(model: Model) -> None:
+    options: dict[str, Any] = {
+        "input_features": torch.randn(2, 80, 3000, generator=torch.Generator().manual_seed(0)), "max_new_tokens": 8,
+    }  # fmt: skip
+    greedy, drawn = model.generate(**options), {**options, "do_sample": True}
+    assert torch.equal(model.generate(temperature=[0.0], **drawn), greedy)
+    assert torch.equal(model.generate(temperature=0, **drawn), greedy)
+    hot = model.generate(temperature=(1.5,), **drawn)
+    assert not torch.equal(hot, greedy) and torch.equal(hot, model.generate(temperature=1.5, **drawn))
+    for several in ({}, {"temperature": [0.0, 0.5]}):
+        with pytest.raises(OptionError, match=r"temperature is \[0\.0, .* Give one, such as temperature=0\.7"):
+            model.generate(**several, **drawn)
+
+
+def test_windows_that_were_encoded_before(model: Model) -> None:
+    features = torch.randn(2, 80, 3000, generator=torch.Generator().manual_seed(0))
+    encoded = model.backbone.encode(features)
+    states = encoded.last_hidden_state
+    for options in ({}, {"num_beams": 2}, {"decoder_input_ids": torch.tensor([[1, 2], [3, 4]])}):
+        expected = model.generate(features, max_new_tokens=8, **options)
+        for given in (encoded, states, (states,), {"last_hidden_state": states}):
+            assert torch.equal(model.generate(encoder_outputs=given, max_new_tokens=8, **options), expected)
+
+
 def test_what_is_taken_for_silence(model: Model) -> None:
     quiet = {**TAKE_ALL, "no_speech_threshold": 0.0}
     assert model.predict(noise(40), **quiet) == [{"text": "", "chunks": []}]
@@ -324,17 +359,36 @@ def test_tokens_in_place_of_texts(model: Model) -> None:
 
 @pytest.mark.parametrize(("options", "problem"), [
     ({"langauge": "en"}, "Did you mean 'language'"),
-    ({"num_return_sequences": 2, "num_beams": 2}, "writes one text for each"),
+    ({"num_return_sequences": 2, "num_beams": 2}, "num_return_sequences is 2, .* writes one text for each"),
+    ({"stop": ["country"]}, r"stop is \['country'\], but predict\(\) writes all that is said.* Leave it out"),
+    ({"stop": "country"}, r"stop is \['country'\]"),
+    ({"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens is 3, .* several windows at once"),
+    ({"alignment_heads": [(0, 0), (9, 9)], "return_timestamps": "word"},
+     r"alignment_heads has \(9, 9\), .* blocks 0 to 1 with heads 0 to 3\."),
+    ({"alignment_heads": [(0, 4)], "return_timestamps": "word"}, r"alignment_heads has \(0, 4\)"),
+    ({"alignment_heads": [], "return_timestamps": "word"}, "alignment_heads is an empty list"),
     ({"batch_size": 0}, "positive integer"),
     ({"max_new_tokens": 64}, "writes at most 60"),
     ({"temperature": -1.0}, "temperature"),
     ({"return_timestamps": "words"}, "return_timestamps"),
     ({"windows": "all"}, "windows"),
+    ({"top_p": 0.5, "temperature": 0.0}, "top_p is 0.5, which needs a temperature above 0"),
     ({"task": "sing"}, "task"),
 ])  # fmt: skip
 def test_wrong_options(model: Model, options: dict[str, Any], problem: str) -> None:
+    for recordings in (noise(1), [noise(1), noise(2)]):
+        with pytest.raises(OptionError, match=problem):
+            model.predict(recordings, **options)
     with pytest.raises(OptionError, match=problem):
-        model.predict(noise(1), **options)
+        next(model.stream(noise(1), **options))
+
+
+@pytest.mark.parametrize("rate", [0, -1, 16_000.0, "16000"])
+def test_a_wrong_rate_is_told_by_the_name_of_the_option(model: Model, rate: Any) -> None:
+    extractor = model.preprocessor["whisper_feature_extractor"]
+    for call in (model.predict, model.preprocess, extractor):
+        with pytest.raises(OptionError, match=rf"^sampling_rate={rate!r} is not a sampling rate\. Give "):
+            call(noise(1), sampling_rate=rate)
 
 
 def test_what_is_missing_is_told(model: Model) -> None:
@@ -368,6 +422,20 @@ def test_broken_weights_are_told() -> None:
         model.backbone.audio.conv1.weight.fill_(math.inf)
     with pytest.raises(NonFiniteOutput):
         model.predict(noise(1))
+
+
+@pytest.mark.parametrize(("place", "options"), [
+    (-1, {}), (-1, {"num_beams": 2}), (-1, {"temperature": 0.5}),
+    (0, {}), (0, {"num_beams": 2}),  # scores become NaN only after some tokens
+])  # fmt: skip
+def test_a_broken_decoder_is_told(place: int, options: dict[str, Any]) -> None:
+    model = Model.load(FOLDER, device="cpu", config_filename="model_config_timestamps.yaml")
+    with torch.no_grad():
+        list(model.backbone.decoder.parameters())[place].fill_(math.nan)
+    with pytest.raises(NonFiniteOutput, match="NaN"):
+        model.predict(noise(1), **options)
+    with pytest.raises(NonFiniteOutput, match="NaN"):
+        list(model.stream(noise(1), **options))
 
 
 def test_word_errors_are_counted() -> None:
