@@ -426,7 +426,7 @@ def test_broken_weights_are_told() -> None:
 
 @pytest.mark.parametrize(("place", "options"), [
     (-1, {}), (-1, {"num_beams": 2}), (-1, {"temperature": 0.5}),
-    (0, {}), (0, {"num_beams": 2}),  # scores become NaN only after some tokens
+    (0, {}), (0, {"num_beams": 2}), (0, {"temperature": 0.5}),  # scores become NaN only after some tokens
 ])  # fmt: skip
 def test_a_broken_decoder_is_told(place: int, options: dict[str, Any]) -> None:
     model = Model.load(FOLDER, device="cpu", config_filename="model_config_timestamps.yaml")
