@@ -1,13 +1,12 @@
 """Stacks as plain operations, for decoding: calls of modules take longer than the many small operations of a token.
 
-What comes out is the same, whatever happens to weights and attributes in between: they are read when they are used.
-Only what is built of the layers here is prepared; what somebody has put something of their own into, a hook or another
-kind of layer, runs as it is.
+What comes out is the same, whatever happens to weights and attributes between two texts. Only what is built of the
+layers here is prepared; what somebody has put something of their own into, a hook or another kind of layer, runs as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -24,6 +23,9 @@ __all__ = ["prepared"]
 Run: TypeAlias = Callable[[Tensor, Context], Tensor]
 Layer: TypeAlias = Callable[[Tensor], Tensor]
 
+SMALL = 2**16
+"""A matrix of up to so many numbers is multiplied with in less time than the call takes. Those of queries, keys and
+values are then copied beside each other, for one text."""
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -101,22 +103,18 @@ def _block(block: Block, index: int) -> Run:
 
 def _attention(attn: Attention, index: int) -> Run:
     """Attention over what was decoded."""
-    project_q, project_k, project_v, project_out = map(_projection, (attn.q, attn.k, attn.v, attn.out))
-    q_norm, k_norm = _norm(attn.q_norm), _norm(attn.k_norm)
+    project, project_out = _projections(attn), _projection(attn.out)
+    q_norm, k_norm, shared = _norm(attn.q_norm), _norm(attn.k_norm), attn.q.out_features != attn.k.out_features
 
     def attend(x: Tensor, context: Context) -> Tensor:
         rows, length, _ = x.shape
-        channels, rotary, window = attn.head_dim, attn.rotary, attn.window
+        rotary, window = attn.rotary, attn.window
         cache = context.cache.own[index]  # type: ignore[union-attr]
         mask: Tensor | None = None
         causal = False
         if length > 1 or window is not None or context.mask is not None or context.bias is not None:
             mask, causal = context.look(length, cache.length + length, window, x.device)
-        q, k, v = project_q(x), project_k(x), project_v(x)
-        if length == 1:
-            q, k, v = q.view(rows, -1, 1, channels), k.view(rows, -1, 1, channels), v.view(rows, -1, 1, channels)
-        else:
-            q, k, v = (part.view(rows, length, -1, channels).transpose(1, 2) for part in (q, k, v))
+        q, k, v = project(x)
         if q_norm is not None:
             q = q_norm(q)
         if k_norm is not None:
@@ -126,10 +124,39 @@ def _attention(attn: Attention, index: int) -> Run:
             assert rotation is not None
             q, k = rotate(q, rotation), rotate(k, rotation)
         k, v = cache.append(k, v)
-        y = attn.attend(q, k, v, mask, causal, None)
+        if mask is None and attn.softcap is None:
+            y = F.scaled_dot_product_attention(q, k, v, None, 0.0, causal, scale=attn.scale, enable_gqa=shared)
+        else:
+            y = attn.attend(q, k, v, mask, causal, None)
         return project_out(y.transpose(1, 2).reshape(rows, length, -1))
 
     return attend
+
+
+def _projections(attn: Attention) -> Callable[[Tensor], Sequence[Tensor]]:
+    """From [batch, length, width] to queries, keys and values, [batch, heads, length, channels] each."""
+    layers, channels = (attn.q, attn.k, attn.v), attn.head_dim
+    if all(layer.weight.numel() <= SMALL for layer in layers) and len({layer.weight.dtype for layer in layers}) == 1:
+        counts = [layer.out_features // channels for layer in layers]
+        weight = torch.cat([layer.weight for layer in layers])
+        biases: list[Tensor] = [
+            weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers
+        ]
+        bias = None if all(layer.bias is None for layer in layers) else torch.cat(biases)
+
+        def project_at_once(x: Tensor) -> Sequence[Tensor]:
+            heads = F.linear(x, weight, bias).view(x.size(0), x.size(1), -1, channels).transpose(1, 2)
+            return torch.split_with_sizes(heads, counts, 1)
+
+        return project_at_once
+    one, two, three = map(_projection, layers)
+
+    def project(x: Tensor) -> Sequence[Tensor]:
+        shape = x.size(0), x.size(1), -1, channels
+        q, k, v = one(x).view(shape), two(x).view(shape), three(x).view(shape)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+    return project
 
 
 def _cross_attention(attn: Attention, index: int) -> Run:
