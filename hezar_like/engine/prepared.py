@@ -1,7 +1,7 @@
 """Stacks as plain operations, for decoding: calls of modules take longer than the many small operations of a token.
 
 What comes out is the same, whatever happens to weights and attributes between two texts. Only what is built of the
-layers here is prepared; what somebody has put something of their own into, a hook or another kind of layer, runs as it is.
+layers here is prepared; what somebody put something of their own into, a hook or another kind of layer, runs as it is.
 """
 
 from __future__ import annotations
