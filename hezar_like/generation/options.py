@@ -122,7 +122,6 @@ class GenerationConfig(Config):
         "top_k": ("do_sample=True, or penalty_alpha", lambda c: c.do_sample or bool(c.penalty_alpha)),
         "num_beam_groups": ("num_beams", lambda c: c.num_beams > 1),
         "diversity_penalty": ("num_beam_groups of 2 or more", lambda c: c.num_beam_groups > 1),
-        "early_stopping": ("num_beams", lambda c: c.num_beams > 1),
         "repetition_window": ("a repetition_penalty", lambda c: c.repetition_penalty != 1.0),
     }
     """Options that mean something with others only: what these are, and whether they are set."""
