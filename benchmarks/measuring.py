@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -132,3 +137,44 @@ def show(
         more = [column(reference, runs) for column in columns.values()]
         cells = [name, f"{median(runs):.3f}", ratio(seconds, ours), *more]
         print(f"| {' | '.join(cells)} |", flush=True)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a script says of its measurements.
+
+    Attributes:
+        packages: The engines, with the package that each needs; the first is what the others are compared with.
+        quick: What the quick form has.
+        prepare: Writes what the engines need into a folder; its second argument is whether the form is the quick one.
+        actions: What an engine can do, given its name, that folder, the form, and a text that names of cases must hold.
+        columns: More columns of a case's table, given its runs; see `show`.
+    """
+
+    packages: Mapping[str, str]
+    quick: str
+    prepare: Callable[[Path, bool], None]
+    actions: Callable[[str, Path, bool, str], Actions]
+    columns: Callable[[Mapping[str, list[Run]]], Mapping[str, Callable[[list[Run], list[Run]], str]]]
+
+
+def main(script: str, description: str | None, benchmark: Benchmark) -> None:
+    """Runs a script: makes the models, starts the engines that are installed, and prints the tables."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help=f"only {benchmark.quick}, and one round")
+    parser.add_argument("--rounds", type=int, help="runs of each engine that count; default: 3, in the quick form 1")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their names")
+    parser.add_argument("--engine", nargs=2, metavar=("NAME", "FOLDER"), help="be the process of one engine")
+    given = parser.parse_args()
+    if given.engine:
+        serve(benchmark.actions(given.engine[0], Path(given.engine[1]), given.quick, given.only))
+        return
+    present = [name for name, package in benchmark.packages.items() if importlib.util.find_spec(package)]
+    print("not installed:", ", ".join(sorted(benchmark.packages.keys() - set(present))) or "none")
+    with tempfile.TemporaryDirectory() as temporary:
+        benchmark.prepare(Path(temporary), given.quick)
+        arguments = [temporary, "--only", given.only, *(["--quick"] if given.quick else [])]
+        with engines(present, script, arguments) as ready:
+            for case in ready[0].cases:
+                found = compare(ready, case, given.rounds or (1 if given.quick else 3))
+                show(case, found, benchmark.columns(found))

@@ -7,18 +7,15 @@ out.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import difflib
 import importlib.resources
-import importlib.util
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import Actions, Run, compare, engines, serve, show
+from measuring import Actions, Benchmark, Run, main
 
 RATE, SECONDS, WINDOW, MOST = 16_000, 60, 3000, 224
 THRESHOLDS = {"no_speech_threshold": 0.6, "logprob_threshold": -1.0, "compression_ratio_threshold": 2.4}
@@ -149,7 +146,6 @@ def theirs(folder: Path, name: str, audio: Any) -> dict[str, Callable[[], Any]]:
 
     torch.set_num_threads(1)
     model = WhisperForConditionalGeneration.from_pretrained(folder / name)
-    model.generation_config.max_length = model.config.max_target_positions  # as in OpenAI's files on the Hub
     extractor, tokenizer = WhisperFeatureExtractor(), WhisperTokenizer.from_pretrained(folder / name)
     extract = partial(extractor, audio, sampling_rate=RATE, truncation=False, padding="longest", return_tensors="pt")
     window = extract().input_features[:, :, :WINDOW]
@@ -249,6 +245,15 @@ def spoken(text: str) -> Any:
     return audio[: SECONDS * RATE]
 
 
+def prepare(folder: Path, quick: bool) -> None:
+    """Writes the speech and the models."""
+    import numpy
+
+    numpy.save(folder / "speech.npy", spoken(TEXT))
+    for name in QUICK if quick else MODELS:
+        make(name, folder)
+
+
 # -- the comparison ---------------------------------------------------------------------------------------------------
 
 
@@ -283,33 +288,19 @@ def different(reference: list[Run], runs: list[Run]) -> str:
     return f"{changed}" + (", same text" if expected == text else "")
 
 
-def main() -> None:
-    """Makes the models and the speech, and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only the small model, two cases and one round")
-    parser.add_argument("--rounds", type=int, help="runs of each engine that count; default: 3, in the quick form 1")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their names")
-    parser.add_argument("--engine", nargs=2, metavar=("NAME", "FOLDER"), help="be the process of one engine")
-    given = parser.parse_args()
-    if given.engine:
-        serve(actions(given.engine[0], Path(given.engine[1]), given.quick, given.only))
-        return
-    import numpy
+def columns(found: Mapping[str, list[Run]]) -> dict[str, Callable[[list[Run], list[Run]], str]]:
+    """Of cases that end in a text, its words."""
+    texts = all(isinstance(runs[-1].value, str) for runs in found.values())
+    return {"words": count, "words that differ": different} if texts else {}
 
-    present = [name for name, (_, package) in ENGINES.items() if importlib.util.find_spec(package)]
-    print("not installed:", ", ".join(sorted(ENGINES.keys() - set(present))) or "none")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        numpy.save(folder / "speech.npy", spoken(TEXT))
-        for name in QUICK if given.quick else MODELS:
-            make(name, folder)
-        arguments = [str(folder), "--only", given.only, *(["--quick"] if given.quick else [])]
-        with engines(present, __file__, arguments) as ready:
-            for case in ready[0].cases:
-                found = compare(ready, case, given.rounds or (1 if given.quick else 3))
-                is_text = all(isinstance(runs[-1].value, str) for runs in found.values())
-                show(case, found, {"words": count, "words that differ": different} if is_text else None)
 
+BENCHMARK = Benchmark(
+    packages={name: package for name, (_, package) in ENGINES.items()},
+    quick="the small model and two cases",
+    prepare=prepare,
+    actions=actions,
+    columns=columns,
+)
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, BENCHMARK)

@@ -64,6 +64,7 @@ class Family:
         published: Whether a model of transformers can compute what one with this config does.
         read_settings: Fields that transformers' settings, and the names of the weights, say in other words.
         write_settings: Those settings, of a config.
+        write_generation: Settings in transformers' generation_config.json that a model needs there.
         initialize: Fills a model's parameters with random values, given the model and its config.
     """
 
@@ -82,6 +83,7 @@ class Family:
     published: Callable[[Any], bool] = lambda config: True
     read_settings: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]] = lambda settings, names: {}
     write_settings: Callable[[Any], Mapping[str, Any]] = lambda config: {}
+    write_generation: Callable[[Any], Mapping[str, Any]] = lambda config: {}
     initialize: Callable[[nn.Module, Any], None] = lambda model, config: initialize(
         model, config.get("initializer_range", 0.02)
     )

@@ -6,12 +6,13 @@ from .decoder import Decoder
 from .encoder import Backbone
 from .encoder_decoder import EncoderDecoder, as_output
 from .text_encoder_decoder import TextEncoderDecoder
-from .writing import Piece, Writer
+from .writing import CachedWriter, Piece, Writer
 
 __all__ = [
     "Backbone",
     "BackboneBase",
     "BlankFiller",
+    "CachedWriter",
     "Decoder",
     "EncoderDecoder",
     "Piece",

@@ -45,7 +45,7 @@ class BlankWriter(CachedWriter):
             )
         self._backbone, self._blanks = backbone, backbone.blanks
         self.room, self.unwritten = backbone.max_tokens, (self._blanks.start,)
-        self.ends = tuple(token for token in (self._blanks.end, self._blanks.closing) if token is not None)
+        self.ends = self._blanks.ends
         seen = self._seen(tokens, inputs)
         others = {name: value for name, value in inputs.items() if name not in ("attention_mask", "length", "sep")}
         mask = None if bool(seen.all()) else seen

@@ -207,12 +207,6 @@ class EncoderDecoderWriter(CachedWriter):
         super().expand(times)
         self._write_for(self._written.repeat_interleave(times))
 
-    def reorder(self, rows: Tensor, last: int) -> None:
-        if torch.equal(self._written[rows], self._written):
-            super().reorder(rows, last)
-        else:
-            self.select(rows)
-
     def _write_for(self, inputs: Tensor) -> None:
         """Goes on with rows for these inputs, [rows] int64; of what was read only what changes is copied."""
         self._written = inputs

@@ -76,7 +76,7 @@ class Writer(ABC):
         """Goes on with every row so many times, one beside the other; what was read is the same for all of them."""
 
     def reorder(self, rows: Tensor, last: int) -> None:
-        """Goes on with other rows that differ from those in their places in the last tokens only.
+        """Goes on with other rows of the same inputs, which differ from those in their places in the last tokens only.
 
         Args:
             rows: For each row the one that takes its place, [batch] int64.
@@ -91,13 +91,6 @@ class Writer(ABC):
             OptionError: When this writer cannot.
         """
         raise OptionError(f"{type(self).__name__} cannot take tokens back; leave out prompt_lookup_num_tokens.")
-
-    def accelerate(self, prepare: Callable[[Stack], Callable[..., Tensor] | None]) -> None:  # noqa: B027
-        """Runs the stack that writes by something faster, where there is such and this writer can.
-
-        Args:
-            prepare: Gives it for a stack, or None; see `Cache.run`.
-        """
 
 
 class CachedWriter(Writer):
@@ -124,4 +117,9 @@ class CachedWriter(Writer):
         self._cache.forget(count)
 
     def accelerate(self, prepare: Callable[[Stack], Callable[..., Tensor] | None]) -> None:
+        """Runs the stack that writes by something faster, where there is such.
+
+        Args:
+            prepare: Gives it for a stack, or None; see `Cache.run`.
+        """
         self._cache.run = prepare(self._stack)

@@ -6,8 +6,8 @@ layers here is prepared; what somebody put something of their own into, a hook o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ def prepared(stack: Stack) -> Run | None:
     def run(x: Tensor, context: Context) -> Tensor:
         for block in blocks:
             x = block(x, context)
-        return x if norm is None else norm(x)
+        return norm(x)
 
     return run
 
@@ -75,28 +75,26 @@ def _block(block: Block, index: int) -> Run:
     cross = None if block.cross is None else _cross_attention(block.cross, index)
     attn_norm, cross_norm, mlp_norm = map(_norm, (block.attn_norm, block.cross_norm, block.mlp_norm))
     attn_out_norm, mlp_out_norm = _norm(block.attn_out_norm), _norm(block.mlp_out_norm)
-    assert attn_norm is not None
+    shared_norm = block.mlp_norm is None
 
     def pre(x: Tensor, context: Context) -> Tensor:
-        y = attend(attn_norm(x), context)
-        x = x + (y if attn_out_norm is None else attn_out_norm(y))
+        x = x + attn_out_norm(attend(attn_norm(x), context))
         if cross is not None:
-            x = x + cross(cross_norm(x), context)  # type: ignore[misc]  # there is one where there is the other
-        y = mlp(mlp_norm(x))  # type: ignore[misc]  # only parallel layers share one
-        return x + (y if mlp_out_norm is None else mlp_out_norm(y))
+            x = x + cross(cross_norm(x), context)
+        return x + mlp_out_norm(mlp(mlp_norm(x)))
 
     def post(x: Tensor, context: Context) -> Tensor:
         x = attn_norm(x + attend(x, context))
         if cross is not None:
-            x = cross_norm(x + cross(x, context))  # type: ignore[misc]
-        return mlp_norm(x + mlp(x))  # type: ignore[misc]
+            x = cross_norm(x + cross(x, context))
+        return mlp_norm(x + mlp(x))
 
     def parallel(x: Tensor, context: Context) -> Tensor:
         h = attn_norm(x)
         y = x + attend(h, context)
         if cross is not None:
-            y = y + cross(cross_norm(y), context)  # type: ignore[misc]
-        return y + mlp(h if mlp_norm is None else mlp_norm(x))
+            y = y + cross(cross_norm(y), context)
+        return y + mlp(h if shared_norm else mlp_norm(x))
 
     return {"pre": pre, "sandwich": pre, "post": post, "parallel": parallel}[block.order]
 
@@ -109,16 +107,14 @@ def _attention(attn: Attention, index: int) -> Run:
     def attend(x: Tensor, context: Context) -> Tensor:
         rows, length, _ = x.shape
         rotary, window = attn.rotary, attn.window
-        cache = context.cache.own[index]  # type: ignore[union-attr]
+        assert context.cache is not None
+        cache = context.cache.own[index]
         mask: Tensor | None = None
         causal = False
         if length > 1 or window is not None or context.mask is not None or context.bias is not None:
             mask, causal = context.look(length, cache.length + length, window, x.device)
         q, k, v = project(x)
-        if q_norm is not None:
-            q = q_norm(q)
-        if k_norm is not None:
-            k = k_norm(k)
+        q, k = q_norm(q), k_norm(k)
         if rotary is not None:
             rotation = context.rotation(rotary)
             assert rotation is not None
@@ -165,15 +161,14 @@ def _cross_attention(attn: Attention, index: int) -> Run:
     q_norm = _norm(attn.q_norm)
 
     def attend(x: Tensor, context: Context) -> Tensor:
-        cache = context.cache.cross[index]  # type: ignore[union-attr]
+        assert context.cache is not None
+        cache = context.cache.cross[index]
         if not cache.length:
             return attn.forward(x, context.encoded, mask=context.encoded_mask, cache=cache)
         k, v = cache.read()
         rows, length, _ = x.shape
         q = project_q(x).view(len(k), -1, attn.num_heads, attn.head_dim)  # see `Attention.forward`
-        if q_norm is not None:
-            q = q_norm(q)
-        y = attn.attend(q.transpose(1, 2), k, v, context.encoded_mask, False, None)
+        y = attn.attend(q_norm(q).transpose(1, 2), k, v, context.encoded_mask, False, None)
         return project_out(y.transpose(1, 2).reshape(rows, length, -1))
 
     return attend
@@ -188,12 +183,15 @@ def _mlp(mlp: MLP) -> Layer:
 
 
 def _projection(layer: nn.Linear) -> Layer:
-    weights = layer._parameters
-    return lambda x: F.linear(x, weights["weight"], weights["bias"])  # type: ignore[arg-type]
+    weights: Mapping[str, Any] = layer._parameters  # to look there is faster than to ask the module
+    return lambda x: F.linear(x, weights["weight"], weights["bias"])
 
 
-def _norm(norm: nn.Module | None) -> Layer | None:
-    if type(norm) is nn.LayerNorm:
-        weights = norm._parameters
-        return lambda x: torch.layer_norm(x, norm.normalized_shape, weights["weight"], weights["bias"], norm.eps)
-    return None if norm is None else norm.forward
+def _norm(norm: nn.Module | None) -> Layer:
+    """A norm; where there is none, nothing."""
+    if norm is None:
+        return lambda x: x
+    if type(norm) is not nn.LayerNorm:
+        return norm.forward
+    weights: Mapping[str, Any] = norm._parameters
+    return lambda x: torch.layer_norm(x, norm.normalized_shape, weights["weight"], weights["bias"], norm.eps)

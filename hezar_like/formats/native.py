@@ -19,6 +19,7 @@ from ..preprocessors.preprocessor import read_preprocessors
 from ..registry import families_registry, models_registry
 from ..text_files import read_yaml
 from .format import Checkpoint, Format, Request, register_format
+from .generation_settings import from_settings
 from .transformers_settings import irrelevant_settings
 from .weights import Weights, find_weights
 
@@ -103,7 +104,7 @@ def _generation(values: Mapping[str, Any], config_class: type[ModelConfig], path
     settings = {key: values[key] for key in known & values.keys()}
     if isinstance(block, Mapping):
         settings |= block
-    return {name: kind.from_settings(settings, str(path)).to_dict()}
+    return {name: from_settings(kind, settings, str(path)).to_dict()}
 
 
 def _between_heads(family: Family, config: ModelConfig, own: str, other: str) -> KeyMap:

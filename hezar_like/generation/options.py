@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,24 +13,11 @@ from ..fields import Between, Count, Probability, Size, TokenId
 
 __all__ = ["GenerationConfig", "generation_field"]
 
-logger = logging.getLogger("hezar_like")
-
 Beams = Annotated[int, Between(1, 1000)]
 Penalty = Annotated[float, Between(-100, 100)]
 Positive = Annotated[float, Between(1e-6, 1e6)]
-SMALLEST = 1e-9
-Share = Annotated[float, Between(SMALLEST, 1)]
+Share = Annotated[float, Between(1e-9, 1)]
 Seed = Annotated[int, Between(0, 2**63 - 1)]
-
-# Of transformers' generation_config.json: what says nothing about which tokens are chosen, or another field says.
-IRRELEVANT = frozenset({
-    "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "bos_token_id", "cache_config",
-    "cache_implementation", "compile_config", "disable_compile", "generation_kwargs", "is_assistant",
-    "low_memory", "max_matching_ngram_size", "max_time", "num_assistant_tokens", "num_assistant_tokens_schedule",
-    "output_attentions", "output_hidden_states", "output_logits", "output_scores", "pad_token_id", "stop_strings",
-    "prefill_chunk_size", "remove_invalid_values", "return_dict_in_generate",
-    "target_lookbehind", "token_healing", "transformers_version", "use_cache", "name", "config_type",
-})  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -146,6 +132,8 @@ class GenerationConfig(Config):
             )
         if self.penalty_alpha and (self.top_k or 0) < 2:
             self._refuse("penalty_alpha, contrastive search, needs top_k of at least 2 candidates, such as top_k=4.")
+        if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            self._refuse(f"min_new_tokens={self.min_new_tokens} is more than max_new_tokens={self.max_new_tokens}.")
         if any(not words for words in self.bad_words_ids or ()):
             self._refuse("bad_words_ids, or what bad_words are made of, has a word without tokens. Leave that out.")
         for name in ("stop", "bad_words"):
@@ -198,44 +186,6 @@ class GenerationConfig(Config):
             if not is_on(self):
                 raise OptionError(f"{name} is {options[name]!r:.100}, which needs {wanted}. Add that, or leave it out.")
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any], where: str) -> Self:
-        """From what other systems wrote; what has no meaning here is left out, what is unknown is told.
-
-        Args:
-            settings: Of transformers' generation_config.json, or Hezar's block in a model's config.
-            where: The file, for messages.
-        """
-        known = set(cls.fields())
-        values = {key: value for key, value in settings.items() if key in known and value is not None}
-        unknown = [
-            key
-            for key, value in settings.items()
-            if key not in known | IRRELEVANT and not key.startswith("_") and value not in NOTHING
-        ]
-        if unknown:
-            names = ", ".join(map(repr, unknown))
-            logger.warning(f"{where}: these settings of generation are unknown here and have no effect: {names}")
-        if stop := settings.get("stop_strings"):
-            values["stop"] = [stop] if isinstance(stop, str) else stop
-        if not values.get("penalty_alpha"):
-            values.pop("penalty_alpha", None)
-            if not values.get("do_sample"):  # transformers keeps and ignores them
-                values = {key: value for key, value in values.items() if key not in ONLY_DRAWN}
-        if values.get("do_sample") and values.get("num_beams", 1) != 1:
-            logger.warning(f"{where}: do_sample and num_beams are both set; texts are written by beam search alone.")
-            values = {key: value for key, value in values.items() if key not in ONLY_DRAWN | {"do_sample"}}
-        several = values.get("num_return_sequences", 1)
-        if several != 1 and values.get("num_beams", 1) == 1 and not values.get("do_sample"):
-            logger.warning(f"{where}: num_return_sequences is {several}, but one text is written for each input.")
-            del values["num_return_sequences"]
-        if values.get("top_p") == 0:  # the best token alone
-            values["top_p"] = SMALLEST
-        try:
-            return cls(**values)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-
     def _refuse(self, problem: str) -> None:
         raise ConfigError(f"{type(self).__name__}: {problem}")
 
@@ -244,10 +194,6 @@ STRATEGIES: Mapping[str, Any] = {
     "num_beams": 1, "do_sample": False, "penalty_alpha": None, "prompt_lookup_num_tokens": None,
 }  # fmt: skip
 """What chooses tokens in another way than greedy, and its value where it does not."""
-NOTHING: tuple[Any, ...] = (None, False, 0, 1.0, [], {})
-"""Values with which a setting does nothing."""
-ONLY_DRAWN = frozenset({"temperature", "top_k", "top_p", "min_p", "typical_p"})
-"""What decides only which tokens are drawn."""
 
 
 @cache

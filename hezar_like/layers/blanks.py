@@ -27,6 +27,11 @@ class Blanks:
     suffix: int
     closing: int | None = None
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end a piece."""
+        return (self.end,) if self.closing is None else (self.end, self.closing)
+
     def places(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Where the blanks of texts are.
 

@@ -187,6 +187,7 @@ IRRELEVANT = (
     keys=keys(),
     irrelevant=IRRELEVANT,
     fixed={"scale_embedding": False},
+    write_generation=lambda c: {"max_length": c.max_target_positions},  # else transformers stops after 20 tokens
     initialize=initialize,
     heads={
         "speech_recognition": Head(

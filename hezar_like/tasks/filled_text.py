@@ -101,7 +101,7 @@ def fill(tokenizer: Tokenizer, text: Sequence[int], written: Sequence[int], blan
     for token in written:
         if token == blanks.start:
             pieces.append([])
-        writing = token not in (blanks.end, blanks.closing) and (writing or token == blanks.start)
+        writing = token not in blanks.ends and (writing or token == blanks.start)
         if writing and token != blanks.start:
             pieces[-1].append(token)
     filled, rest = [], iter(pieces)

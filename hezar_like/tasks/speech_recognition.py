@@ -31,7 +31,7 @@ from .task import register_task
 from .writing import DEFAULT_NEW_TOKENS, WritingTask
 
 if TYPE_CHECKING:
-    from ..preprocessors import PreprocessorsContainer
+    pass
 
 __all__ = [
     "Chunk",
@@ -303,10 +303,6 @@ class SpeechRecognition(WritingTask):
         own = config.decoder_start_token_id
         return self._backbone.decoder_start_token_id if own is None else own
 
-    def end_tokens(self, config: GenerationConfig) -> list[int]:
-        """The tokens that end a text."""
-        return self._end_tokens(config)
-
     def new_tokens(self, config: GenerationConfig) -> int:
         """How many tokens are written for a window at most."""
         most, beginning = self._backbone.max_written, LONGEST_BEGINNING
@@ -338,14 +334,6 @@ class SpeechRecognition(WritingTask):
     def _backbone(self) -> EncoderDecoder:
         assert isinstance(self.backbone, EncoderDecoder)
         return self.backbone
-
-    def check_preprocessor(self, preprocessor: PreprocessorsContainer) -> None:
-        tokenizer, size = preprocessor.tokenizer, self.config.get("vocab_size")
-        if tokenizer is not None and size is not None and len(tokenizer) and tokenizer.max_token_id >= size:
-            raise PreprocessorError(
-                f"the tokenizer has token ids up to {tokenizer.max_token_id}, but the model has vocab_size={size}. "
-                "Use the tokenizer the model was trained with."
-            )
 
     def _whisper_tokenizer(self) -> WhisperBPETokenizer:
         tokenizer = self._tokenizer()

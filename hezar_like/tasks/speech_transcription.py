@@ -210,13 +210,11 @@ class Transcription:
         result = finish(self._task.steps(self._inputs(states, prompts), config, scored=True))
         best = result.scores.argmax(1) if drawn else [0] * len(prompts)
         silent = self._silence(result.read, prompts)
-        windows, ends = [], self._task.end_tokens(config)
+        windows = []
         for row, sequence in enumerate(map(int, best)):
             length = int(result.lengths[row, sequence])
-            tokens = result.tokens[row, sequence, result.tokens.size(2) - result.token_scores.size(2) :][
-                :length
-            ].tolist()
-            tokens = tokens[:-1] if tokens and tokens[-1] in ends else tokens
+            new = result.tokens[row, sequence, result.tokens.size(2) - result.token_scores.size(2) :]
+            tokens = new[: length - int(result.ended[row, sequence])].tolist()
             mean = result.token_scores[row, sequence, :length].sum() / (len(tokens) + 1)
             windows.append(Window(tokens, self._text(tokens), float(mean), silent[row], temperature))
         return windows

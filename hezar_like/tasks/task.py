@@ -13,13 +13,14 @@ from torch import nn
 from ..backbones import BackboneBase
 from ..configs import ModelConfig
 from ..engine.routing import names_of_parameters
-from ..errors import OptionError, PreprocessorError, did_you_mean
+from ..errors import OptionError, PreprocessorError, TokenizerError, did_you_mean
 from ..family import Family, family_of
 from ..layers import materialize, without_memory
 from ..models.model import Model
 from ..registry import Registered, caller_location, tasks_registry
 
 if TYPE_CHECKING:
+    from ..preprocessors import PreprocessorsContainer
     from ..preprocessors.tokenizer import Tokenizer
 
 __all__ = ["Task", "register_task"]
@@ -158,6 +159,22 @@ class Task(Model):
         for name, target in self.tied.items():
             module, _, leaf = name.rpartition(".")
             setattr(self.get_submodule(module), leaf, self.get_parameter(target))
+
+    def check_preprocessor(self, preprocessor: PreprocessorsContainer) -> None:
+        tokenizer, size = preprocessor.tokenizer, self.config.get("vocab_size")
+        if tokenizer is None or size is None or len(tokenizer) == 0:
+            return
+        last = tokenizer.max_token_id  # counted anew at each call
+        if last >= size:
+            raise TokenizerError(
+                f"the tokenizer has token ids up to {last}, but the model has vocab_size={size}. "
+                "Use the tokenizer the model was trained with, or build the model with a larger vocab_size."
+            )
+        if last < size // 2:
+            raise TokenizerError(
+                f"the tokenizer has only {len(tokenizer)} tokens, but the model has vocab_size={size}: it is another "
+                "model's. Use the model's own tokenizer, or build the model with a smaller vocab_size."
+            )
 
     def _tokenizer(self) -> Tokenizer:
         tokenizer = self.preprocessor.tokenizer

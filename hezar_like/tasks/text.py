@@ -13,12 +13,11 @@ from torch import Tensor
 
 from ..engine.batches import Batch
 from ..engine.routing import check_positive
-from ..errors import InputError, OptionError, TokenizerError
+from ..errors import InputError, OptionError
 from ..outputs import BackboneOutput, Output
 from .task import Task
 
 if TYPE_CHECKING:
-    from ..preprocessors import PreprocessorsContainer
     from ..preprocessors.encoded import Encoded
     from ..preprocessors.tokenizer import Tokenizer
 
@@ -205,22 +204,6 @@ class TextTask(Task):
 
     def check_input(self, item: TextInput, index: int) -> None:
         """Raises an InputError for an input this task cannot use; overridden by tasks."""
-
-    def check_preprocessor(self, preprocessor: PreprocessorsContainer) -> None:
-        tokenizer, size = preprocessor.tokenizer, self.config.get("vocab_size")
-        if tokenizer is None or size is None or len(tokenizer) == 0:
-            return
-        last = tokenizer.max_token_id  # counted anew at each call
-        if last >= size:
-            raise TokenizerError(
-                f"the tokenizer has token ids up to {last}, but the model has vocab_size={size}. "
-                "Use the tokenizer the model was trained with, or build the model with a larger vocab_size."
-            )
-        if last < size // 2:
-            raise TokenizerError(
-                f"the tokenizer has only {len(tokenizer)} tokens, but the model has vocab_size={size}: it is another "
-                "model's. Use the model's own tokenizer, or build the model with a smaller vocab_size."
-            )
 
     def _row_limit(self, max_length: int | None) -> int | None:
         if max_length is None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones import EncoderDecoder, as_output
+from ..backbones import CachedWriter, EncoderDecoder, as_output
 from ..configs import ModelConfig
 from ..engine import prediction
 from ..engine.batches import Batch
@@ -31,6 +31,10 @@ from ..outputs import GenerationOutput
 from .task import Task
 
 DEFAULT_NEW_TOKENS = 50
+OF_FORWARD = frozenset({
+    "labels", "loss_mask", "past_key_values", "use_cache", "output_hidden_states", "output_attentions",
+})  # fmt: skip
+"""What says something to `forward`, and nothing to `generate`."""
 
 
 @dataclass
@@ -93,7 +97,7 @@ class WritingTask(Task):
         """
         assert self.head is not None
         lacks = "token_ids" not in inputs and not isinstance(self.backbone, EncoderDecoder)
-        if lacks or (own := {"labels", "loss_mask", "past_key_values", "use_cache"} & inputs.keys()):
+        if lacks or (own := OF_FORWARD & inputs.keys()):
             wrong = "needs 'token_ids'" if lacks else f"takes no {min(own)!r}"
             raise OptionError(f"generate() {wrong}: it goes on from tokens.")
         start, rows = config.decoder_start_token_id, _rows(inputs)
@@ -108,13 +112,14 @@ class WritingTask(Task):
                 raise OptionError(
                     f"{name} cannot be given to a model that fills blanks: its pieces have their own end."
                 )
-        writer.accelerate(prepared)
+        if isinstance(writer, CachedWriter):
+            writer.accelerate(prepared)
         return write(
             writer,
             self.head,
             config,
             inputs=rows,
-            ends=self._end_tokens(config),
+            ends=self.end_tokens(config),
             room=self._room(writer.room, config),
             stop=StopTexts(config.stop, self._tokenizer().decode) if config.stop else None,
             scored=scored,
@@ -168,9 +173,7 @@ class WritingTask(Task):
         config, tokenizer = self._options(options, known=True), self._tokenizer()
         given = self.named((), {key: value for key, value in inputs.items() if key in (self.input_names or ())})
         blanks = self.backbone.blanks
-        ends = (
-            self._end_tokens(config) if blanks is None else [blanks.end, *([blanks.closing] if blanks.closing else [])]
-        )
+        ends = self.end_tokens(config) if blanks is None else blanks.ends
         streams = [TextStream(tokenizer.decode, read, ends, config.stop) for read in self.read_tokens(batch)]
         for part, rows in self._parts(given, config):
             for step in self.steps(part, config):
@@ -216,6 +219,10 @@ class WritingTask(Task):
         own = self.generation
         if known:
             options = {name: value for name, value in options.items() if name in own.fields()}
+        if options.get("decoder_start_token_id") is not None and not isinstance(self.backbone, EncoderDecoder):
+            raise OptionError(
+                "decoder_start_token_id is for encoders with decoders; this model goes on from its input."
+            )
         config = own.changed(options) if options else own
         if config.bad_words:
             texts = [form for word in config.bad_words for form in (word, f" {word}")]
@@ -253,7 +260,8 @@ class WritingTask(Task):
             )
         return min(asked or self._usual_new_tokens, room)
 
-    def _end_tokens(self, config: GenerationConfig) -> list[int]:
+    def end_tokens(self, config: GenerationConfig) -> list[int]:
+        """The tokens that end a text."""
         ends, tokenizer = config.eos_token_id, self.preprocessor.tokenizer
         if ends is None:
             ends = self.config.get("eos_token_id")

@@ -66,10 +66,11 @@ def test_the_end_is_that_of_the_config_unless_another_is_named(tmp_path: Path) -
 def test_what_is_unknown_is_told_and_what_is_wrong_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     original(tmp_path)
     path = tmp_path / "generation_config.json"
-    path.write_text(json.dumps({"guidance_scale": 3.0, "use_cache": True, "penalty_alpha": 0.0, "top_k": 50}))
+    told = {"guidance_scale": 3.0, "token_healing": True, "max_time": 2.5, "encoder_repetition_penalty": 1.0}
+    path.write_text(json.dumps({**told, "use_cache": True, "penalty_alpha": 0.0, "top_k": 50}))
     with caplog.at_level(logging.WARNING, "hezar_like"):
         model = Model.load(tmp_path, device="cpu")
-    assert "have no effect: 'guidance_scale'" in caplog.text and "use_cache" not in caplog.text
+    assert "have no effect: 'guidance_scale', 'token_healing', 'max_time'\n" in caplog.text
     assert model.config.generation == GenerationConfig()
     path.write_text(json.dumps({"num_beams": 0}))
     with pytest.raises(ConfigError, match=r"generation_config.json.*num_beams is 0; it must be between 1"):

@@ -61,7 +61,7 @@ def test_later_pieces_follow_the_best_earlier_ones(glm: Model, beams: int) -> No
     second = best_piece(glm, [(2, first)], 5, beams)
     # The last token of a piece has not been read when the next one begins, as in the original.
     unread = best_piece(glm, [(2, first[:-1])], 5, beams)
-    written = glm.generate(token_ids=TOKENS, num_beams=beams, max_new_tokens=NEW, min_new_tokens=NEW + 1)[0].tolist()
+    written = glm.generate(token_ids=TOKENS, num_beams=beams, max_new_tokens=NEW, min_new_tokens=NEW)[0].tolist()
     assert written[: NEW + 1] == [START, *first]
     assert written[NEW + 1 :] == [START, *unread]
     assert second  # what it would be otherwise is another question

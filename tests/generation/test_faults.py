@@ -115,6 +115,21 @@ def test_options_that_would_change_nothing(options: dict[str, Any]) -> None:
         model.stream("a", return_scores=True)
 
 
+def test_options_that_would_be_ignored() -> None:
+    model = tiny_model("gpt2_text_generation")
+    for options, message in (
+        ({"decoder_start_token_id": 5}, "decoder_start_token_id is for encoders with decoders"),
+        ({"min_new_tokens": 9, "max_new_tokens": 2}, "min_new_tokens=9 is more than max_new_tokens=2"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            model.generate(IDS, MASK, **options)
+        with pytest.raises(OptionError, match=message):
+            model.predict("a", **options)
+    for name in ("output_hidden_states", "output_attentions"):
+        with pytest.raises(OptionError, match=f"takes no '{name}'"):
+            model.generate(IDS, MASK, **{name: True})
+
+
 def test_files_that_ask_for_what_cannot_be_had_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tiny_model("gpt2_text_generation").export("transformers", tmp_path)
     cases: list[tuple[dict[str, Any], GenerationConfig, str]] = [
