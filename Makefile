@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test lint format bench fuzz docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,9 +28,15 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Measure against the peers, short form
 	$(RUN)/python benchmarks/imports.py
 	$(RUN)/python benchmarks/embedding.py
+	$(RUN)/python benchmarks/encoders.py --quick
+	$(RUN)/python benchmarks/memory.py --quick
+	$(RUN)/python benchmarks/data_store.py --quick
 	$(RUN)/python benchmarks/loading.py
 	$(RUN)/python benchmarks/generation.py --quick
 	$(RUN)/python benchmarks/speech.py --quick
+
+fuzz: $(VENV)/.dev ## Damage 100,000 files, and see what happens
+	$(RUN)/python tests/fuzzing/run.py --count 100000
 
 docs: $(VENV)/.dev ## Build the documentation into site/
 	$(RUN)/mkdocs build --strict

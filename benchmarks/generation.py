@@ -6,7 +6,7 @@ case, blocks so small that their arithmetic is nothing, shows what a token costs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,16 @@ def prompts(name: str, batch: int) -> Any:
 # -- the engines ------------------------------------------------------------------------------------------------------
 
 
-def ours(folder: Path, name: str, *, dtype: str = "float32", **options: Any) -> Callable[[Any, int], Written]:
+def ours(
+    folder: Path, name: str, *, load: Mapping[str, Any] | None = None, **options: Any
+) -> Callable[[Any, int], Written]:
     """hezar_like."""
     import torch
 
     from hezar_like import Model
 
     torch.set_num_threads(1)
-    model = Model.load(folder / name, load_preprocessor=False, dtype=dtype)
+    model = Model.load(folder / name, load_preprocessor=False, device="cpu", **(load or {}))
     options |= {"num_beams": BEAMS} if name == T5 else {}
 
     def write(tokens: Any, count: int) -> Written:
@@ -64,13 +66,14 @@ def ours(folder: Path, name: str, *, dtype: str = "float32", **options: Any) -> 
     return write
 
 
-def theirs(folder: Path, name: str, **options: Any) -> Callable[[Any, int], Written]:
+def theirs(folder: Path, name: str, *, dtype: str = "float32", **options: Any) -> Callable[[Any, int], Written]:
     """transformers."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     torch.set_num_threads(1)
-    model = (AutoModelForSeq2SeqLM if name == T5 else AutoModelForCausalLM).from_pretrained(folder / name)
+    kind = AutoModelForSeq2SeqLM if name == T5 else AutoModelForCausalLM
+    model = kind.from_pretrained(folder / name, dtype=getattr(torch, dtype))
     options |= {"num_beams": BEAMS if name == T5 else 1, "do_sample": False, "pad_token_id": 0}
 
     def write(tokens: Any, count: int) -> Written:
@@ -104,13 +107,39 @@ def ctranslate2(folder: Path, name: str, *, kind: str) -> Callable[[Any, int], W
     return write
 
 
+def llama(folder: Path, name: str, *, kind: str) -> Callable[[Any, int], Written]:
+    """llama.cpp, one text after another; it does not say which tokens it wrote."""
+    import xllamacpp
+
+    options = xllamacpp.CommonParams()
+    options.model.path = str(gguf(folder / name, kind))
+    options.n_ctx, options.n_parallel, options.n_gpu_layers, options.warmup = 512, 1, 0, False
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
+    server = xllamacpp.Server(options)
+
+    def write(tokens: Any, count: int) -> Written:
+        given = {"n_predict": count, "temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
+        for row in tokens.tolist():
+            server.handle_completions({"prompt": row, **given})
+        return [[0] * count for _ in tokens]
+
+    return write
+
+
 EVERYTHING = (GPT2, T5, REPEATING, TINY)
 ENGINES: dict[str, tuple[Make, tuple[str, ...], str]] = {
     "hezar_like float32": (ours, EVERYTHING, "hezar_like"),
-    "hezar_like bfloat16": (partial(ours, dtype="bfloat16"), (GPT2, T5), "hezar_like"),
+    "hezar_like float16": (partial(ours, load={"dtype": "float16"}), (GPT2, T5), "hezar_like"),
+    "hezar_like bfloat16": (partial(ours, load={"dtype": "bfloat16"}), (GPT2, T5), "hezar_like"),
+    "hezar_like int8": (partial(ours, load={"quantize": "int8"}), (GPT2, T5), "hezar_like"),
+    "hezar_like int4": (partial(ours, load={"quantize": "int4"}), (GPT2, T5), "hezar_like"),
     "hezar_like, prompt lookup": (partial(ours, prompt_lookup_num_tokens=LOOKED_UP), (REPEATING,), "hezar_like"),
     "transformers float32": (theirs, EVERYTHING, "transformers"),
     "transformers, prompt lookup": (partial(theirs, prompt_lookup_num_tokens=LOOKED_UP), (REPEATING,), "transformers"),
+    "transformers bfloat16": (partial(theirs, dtype="bfloat16"), (GPT2, T5), "transformers"),
+    "llama.cpp float32": (partial(llama, kind="F32"), (GPT2,), "xllamacpp"),
+    "llama.cpp float16": (partial(llama, kind="F16"), (GPT2,), "xllamacpp"),
+    "llama.cpp int8": (partial(llama, kind="Q8_0"), (GPT2,), "xllamacpp"),
     "CTranslate2 float32": (partial(ctranslate2, kind="float32"), (GPT2, T5, TINY), "ctranslate2"),
     "CTranslate2 int8": (partial(ctranslate2, kind="int8"), (GPT2, T5), "ctranslate2"),
 }
@@ -158,6 +187,48 @@ def converted(model: Path, kind: str) -> Path:
     target = model.with_name(f"{model.name}-{kind}")
     if not target.exists():
         TransformersConverter(str(model)).convert(str(target), quantization=None if kind == "float32" else kind)
+    return target
+
+
+def gguf(model: Path, kind: str) -> Path:
+    """llama.cpp's form of GPT-2, with numbers for words."""
+    import gguf
+    from safetensors.torch import load_file
+
+    target = model / f"{kind}.gguf"
+    if target.exists():
+        return target
+    weights = {
+        name.removeprefix("transformer."): tensor for name, tensor in load_file(model / "model.safetensors").items()
+    }
+    size, width, layers = VOCABULARIES[GPT2], 768, 12
+    file, own = gguf.GGUFWriter(target, "gpt2"), gguf.GGMLQuantizationType[kind]
+    file.add_context_length(1024), file.add_embedding_length(width), file.add_feed_forward_length(4 * width)
+    file.add_block_count(layers), file.add_head_count(12), file.add_layer_norm_eps(1e-5)
+    file.add_tokenizer_model("gpt2"), file.add_tokenizer_pre("gpt-2"), file.add_token_merges(["t 1"])
+    file.add_token_list([f"t{number}" for number in range(size)]), file.add_token_types([1] * size)
+    file.add_bos_token_id(1), file.add_eos_token_id(1)
+
+    def add(target: str, tensor: Any, matrix: bool = False) -> None:
+        values = tensor.float().contiguous().numpy()
+        if matrix and kind != "F32":
+            file.add_tensor(target, gguf.quants.quantize(values, own), raw_dtype=own)
+        else:
+            file.add_tensor(target, values)
+
+    add("token_embd.weight", weights["wte.weight"], True)
+    add("output.weight", weights["wte.weight"], True)
+    add("position_embd.weight", weights["wpe.weight"])
+    names = {"attn_norm": "ln_1", "ffn_norm": "ln_2", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj",
+             "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}  # fmt: skip
+    places = {"output_norm": "ln_f"} | {
+        f"blk.{layer}.{theirs}": f"h.{layer}.{name}" for layer in range(layers) for theirs, name in names.items()
+    }
+    for theirs, name in places.items():
+        weight = weights[f"{name}.weight"]
+        add(f"{theirs}.weight", weight.T if weight.ndim == 2 else weight, weight.ndim == 2)
+        add(f"{theirs}.bias", weights[f"{name}.bias"])
+    file.write_header_to_file(), file.write_kv_data_to_file(), file.write_tensors_to_file(), file.close()
     return target
 
 

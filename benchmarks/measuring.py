@@ -18,7 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0])
+"""What an engine may use."""
+LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(LIMITS, "1")
+BUSY = "while True: pass"
 
 Actions = Mapping[str, Callable[[], Any]]
 """What an engine can do, by the name of the case."""
@@ -32,10 +36,11 @@ class Run(NamedTuple):
 
 
 def timed(action: Callable[[], Any]) -> Run:
-    """Runs an action; the seconds are the CPU's for this process."""
-    start = time.process_time()
+    """Runs an action; the seconds are the CPU's for this process, or with several threads those that pass."""
+    clock = time.process_time if THREADS == 1 else time.perf_counter
+    start = clock()
     value = action()
-    return Run(time.process_time() - start, value)
+    return Run(clock() - start, value)
 
 
 def median(runs: Sequence[Run]) -> float:
@@ -56,13 +61,15 @@ class Engine:
         name: Which engine.
         script: The benchmark; it is called with `--engine`, the name and the arguments, and calls `serve`.
         arguments: What the engine is to be made of.
+        threads: How many it may use.
     """
 
-    def __init__(self, name: str, script: str, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, script: str, arguments: Sequence[str], threads: int = 1) -> None:
         command = [sys.executable, script, "--engine", name, *arguments]
+        environment = os.environ | dict.fromkeys(LIMITS, str(threads))
         self.name = name
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.cases: list[str] = self._answer()
 
@@ -88,10 +95,20 @@ class Engine:
 
 
 @contextmanager
-def engines(names: Sequence[str], script: str, arguments: Sequence[str]) -> Iterator[list[Engine]]:
+def engines(names: Sequence[str], script: str, arguments: Sequence[str], threads: int = 1) -> Iterator[list[Engine]]:
     """Starts all engines, one after another, and ends them."""
     with ExitStack() as stack:
-        yield [stack.enter_context(Engine(name, script, arguments)) for name in names]
+        yield [stack.enter_context(Engine(name, script, arguments, threads)) for name in names]
+
+
+@contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """So many processes that want a core each, all the time."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            other = stack.enter_context(subprocess.Popen([sys.executable, "-c", BUSY]))
+            stack.callback(other.kill)
+        yield
 
 
 def serve(actions: Actions) -> None:
@@ -120,6 +137,7 @@ def show(
     title: str,
     found: Mapping[str, list[Run]],
     columns: Mapping[str, Callable[[list[Run], list[Run]], str]] | None = None,
+    unit: str = "CPU s",
 ) -> None:
     """Prints a case as a table: median seconds, ratios to the first engine, and more.
 
@@ -127,11 +145,12 @@ def show(
         title: Of the table.
         found: The runs of each engine; the first one is what the others are compared with.
         columns: Names of more columns, and what is in them, given the runs of the first engine and of this one.
+        unit: What kind of seconds these are.
     """
     columns = columns or {}
     reference = next(iter(found.values()))
     ours = [run.seconds for run in reference]
-    print(f"\n| {' | '.join([title, 'CPU s', '× first', *columns])} |\n|{'---|' * (3 + len(columns))}")
+    print(f"\n| {' | '.join([title, unit, '× first', *columns])} |\n|{'---|' * (3 + len(columns))}")
     for name, runs in found.items():
         seconds = [run.seconds for run in runs]
         more = [column(reference, runs) for column in columns.values()]
@@ -164,6 +183,8 @@ def main(script: str, description: str | None, benchmark: Benchmark) -> None:
     parser.add_argument("--quick", action="store_true", help=f"only {benchmark.quick}, and one round")
     parser.add_argument("--rounds", type=int, help="runs of each engine that count; default: 3, in the quick form 1")
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their names")
+    parser.add_argument("--threads", type=int, default=1, help="of each engine; with several, real seconds")
+    parser.add_argument("--neighbours", type=int, default=0, help="processes beside that want a core each")
     parser.add_argument("--engine", nargs=2, metavar=("NAME", "FOLDER"), help="be the process of one engine")
     given = parser.parse_args()
     if given.engine:
@@ -174,7 +195,9 @@ def main(script: str, description: str | None, benchmark: Benchmark) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         benchmark.prepare(Path(temporary), given.quick)
         arguments = [temporary, "--only", given.only, *(["--quick"] if given.quick else [])]
-        with engines(present, script, arguments) as ready:
+        unit = "CPU s" if given.threads == 1 else f"s, {given.threads} threads"
+        unit += f", {given.neighbours} neighbours" if given.neighbours else ""
+        with engines(present, script, arguments, given.threads) as ready, neighbours(given.neighbours):
             for case in ready[0].cases:
                 found = compare(ready, case, given.rounds or (1 if given.quick else 3))
-                show(case, found, benchmark.columns(found))
+                show(case, found, benchmark.columns(found), unit)

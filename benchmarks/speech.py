@@ -49,15 +49,16 @@ def ten_times(action: Callable[[], Any]) -> None:
         action()
 
 
-def ours(folder: Path, name: str, audio: Any, *, dtype: str = "float32") -> dict[str, Callable[[], Any]]:
+def ours(folder: Path, name: str, audio: Any, **options: Any) -> dict[str, Callable[[], Any]]:
     """hezar_like."""
     import torch
 
     from hezar_like import Model
+    from hezar_like.engine.running import accelerated
     from hezar_like.tasks.speech_options import prompt_of
 
     torch.set_num_threads(1)
-    model: Any = Model.load(folder / name, dtype=dtype)
+    model: Any = Model.load(folder / name, device="cpu", **options)
     extractor, tokenizer = model.preprocessor.audio_feature_extractor, model.preprocessor.tokenizer
     config = model.generation.changed(language(name))
     prompt = torch.tensor([prompt_of(config, model.start_token(config), config.language_token(), timed=False)])
@@ -66,7 +67,7 @@ def ours(folder: Path, name: str, audio: Any, *, dtype: str = "float32") -> dict
         states = model.backbone.encode(window).last_hidden_state
 
     def encode() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), accelerated(model):
             model.backbone.encode(window)
 
     def decode() -> str:
@@ -179,6 +180,7 @@ def theirs(folder: Path, name: str, audio: Any) -> dict[str, Callable[[], Any]]:
 ENGINES: Mapping[str, tuple[Callable[[Path, str, Any], dict[str, Callable[[], Any]]], str]] = {
     "hezar_like float32": (ours, "hezar_like"),
     "hezar_like bfloat16": (partial(ours, dtype="bfloat16"), "hezar_like"),
+    "hezar_like bfloat16, int8": (partial(ours, dtype="bfloat16", quantize="int8"), "hezar_like"),
     "faster-whisper float32": (partial(faster_whisper, kind="float32"), "faster_whisper"),
     "faster-whisper int8": (partial(faster_whisper, kind="int8"), "faster_whisper"),
     "OpenAI whisper float32": (openai, "whisper"),

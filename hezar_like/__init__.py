@@ -8,36 +8,33 @@ Importing this package imports no torch; names are found when they are first use
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_names
 
 __version__ = "0.1.0"
 
-_HERE = {
-    "Config": "configs",
-    "HezarLikeError": "errors",
-    "Model": "models",
-    "ModelConfig": "configs",
-    "Preprocessor": "preprocessors",
-    "PreprocessorConfig": "configs",
-    "Tokenizer": "preprocessors",
-    "build_dataset": "builders",
-    "build_embedding": "builders",
-    "build_metric": "builders",
-    "build_model": "builders",
-    "build_preprocessor": "builders",
-    "list_available_datasets": "utils",
-    "list_available_embeddings": "utils",
-    "list_available_metrics": "utils",
-    "list_available_models": "utils",
-    "list_available_preprocessors": "utils",
-    "register_dataset": "registry",
-    "register_embedding": "registry",
-    "register_metric": "registry",
-    "register_model": "registry",
-    "register_preprocessor": "registry",
-}
-__all__ = ["__version__", *_HERE]
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "builders": ("build_dataset", "build_embedding", "build_metric", "build_model", "build_preprocessor"),
+        "configs": ("Config", "ModelConfig", "PreprocessorConfig"),
+        "data": ("Dataset",),
+        "errors": ("HezarLikeError",),
+        "metrics": ("Metric",),
+        "models": ("Model",),
+        "preprocessors": ("Preprocessor", "Tokenizer"),
+        "registry": (
+            "register_dataset", "register_embedding", "register_metric", "register_model", "register_preprocessor",
+        ),
+        "training": ("Trainer", "TrainerConfig"),
+        "utils": (
+            "list_available_datasets", "list_available_embeddings", "list_available_metrics", "list_available_models",
+            "list_available_preprocessors",
+        ),
+    },
+)  # fmt: skip
+__all__ += ["__version__"]
 
 if TYPE_CHECKING:
     from .builders import build_dataset as build_dataset
@@ -48,7 +45,9 @@ if TYPE_CHECKING:
     from .configs import Config as Config
     from .configs import ModelConfig as ModelConfig
     from .configs import PreprocessorConfig as PreprocessorConfig
+    from .data.dataset import Dataset as Dataset
     from .errors import HezarLikeError as HezarLikeError
+    from .metrics.metric import Metric as Metric
     from .models.model import Model as Model
     from .preprocessors.preprocessor import Preprocessor as Preprocessor
     from .preprocessors.tokenizer import Tokenizer as Tokenizer
@@ -57,18 +56,10 @@ if TYPE_CHECKING:
     from .registry import register_metric as register_metric
     from .registry import register_model as register_model
     from .registry import register_preprocessor as register_preprocessor
+    from .training.config import TrainerConfig as TrainerConfig
+    from .training.trainer import Trainer as Trainer
     from .utils import list_available_datasets as list_available_datasets
     from .utils import list_available_embeddings as list_available_embeddings
     from .utils import list_available_metrics as list_available_metrics
     from .utils import list_available_models as list_available_models
     from .utils import list_available_preprocessors as list_available_preprocessors
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HERE:
-        return getattr(import_module(f".{_HERE[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .layers import MLP, Attention, Cache, RelativeBias, Rotary, Rotation, Trace
+from .layers.substitutes import substitute, trained
 
 __all__ = ["Block", "Context", "Order", "Stack"]
 
@@ -23,6 +24,7 @@ class Context:
 
     Attributes:
         mask: Bool, broadcastable to [batch, heads, queries, keys]; True = look. None: look everywhere.
+        present: What is a token and no padding, [batch, length] bool, where that is all the mask says.
         causal: Look at no later key either.
         bias: Added to the scores, broadcastable to [batch, heads, queries, keys]; default: what the stack has.
         positions: For rotary positions, [batch or 1, queries] int64.
@@ -33,9 +35,11 @@ class Context:
         cross_head_mask: The same for the attention over `encoded`.
         memories: For each block earlier inputs of it, [batch, length, width]; they are normed and seen like the others.
         trace: Collects what the caller wants to see.
+        rows: The batch, for what sees tokens without it.
     """
 
     mask: Tensor | None = None
+    present: Tensor | None = None
     causal: bool = False
     bias: Tensor | None = None
     positions: Tensor | None = None
@@ -46,6 +50,7 @@ class Context:
     cross_head_mask: Tensor | None = None
     memories: Sequence[Tensor] | None = None
     trace: Trace = field(default_factory=Trace)
+    rows: int = 0
     _looks: dict[int | None, tuple[Tensor | None, bool]] = field(default_factory=dict, init=False, repr=False)
     _rotations: dict[int, Rotation] = field(default_factory=dict, init=False, repr=False)
 
@@ -54,6 +59,11 @@ class Context:
         """Whether nothing is asked for beside the result, and nothing but attention masks changes it."""
         others = (self.head_mask, self.cross_head_mask, self.memories, self.trace.attentions, self.trace.hidden_states)
         return all(other is None for other in others)
+
+    @property
+    def is_packable(self) -> bool:
+        """Whether every text looks at itself only, and its padding can be left out."""
+        return self.encoded is None and (self.mask is None or self.present is not None)
 
     def look(self, queries: int, keys: int, window: int | None, device: torch.device) -> tuple[Tensor | None, bool]:
         """All rules on who sees whom, as `Attention` takes them: a mask, and whether to look at no later key.
@@ -198,15 +208,15 @@ class Stack(nn.Module):
         bias: The bias on attention scores that all blocks share.
 
     Attributes:
-        checkpoint_activations: Whether training computes each block's activations anew in the backward pass, instead of
-            keeping them (Chen et al., 2016: https://arxiv.org/abs/1604.06174).
+        checkpoint_activations: Of which blocks training computes the activations anew in the backward pass, instead of
+            keeping them (Chen et al., 2016: https://arxiv.org/abs/1604.06174): 0 none; 1, or True, all; k every k-th.
     """
 
     def __init__(self, blocks: list[Block], norm: nn.Module | None = None, bias: RelativeBias | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.norm, self.bias = norm, bias
-        self.checkpoint_activations = False
+        self.checkpoint_activations: int = 0
 
     def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
         """[batch, length, width] to the same; the last of the traced hidden states is the normed one."""
@@ -214,14 +224,20 @@ class Stack(nn.Module):
         if self.bias is not None and context.bias is None:
             past = 0 if context.cache is None else context.cache.length
             context.bias = self.bias(x.size(1), past + x.size(1)).to(x.dtype)
-        if context.cache is not None and context.cache.run is not None and context.is_plain:
-            return context.cache.run(x, context)
+        run = substitute(self)
+        if run is not None and context.is_plain and (context.cache is not None or context.is_packable):
+            result: Tensor = run(x, context)
+            return result
+        run = trained(self)
+        if run is not None and context.is_plain and context.cache is None and (found := run(x, context)) is not None:
+            return cast(Tensor, found)
         context.trace.keep(x)
-        anew = self.checkpoint_activations and torch.is_grad_enabled() and context.cache is None
-        if anew:  # what is made in the first block for all of them would be missing when that is computed again
+        every = int(self.checkpoint_activations) if torch.is_grad_enabled() and context.cache is None else 0
+        if every:  # what is made in the first block for all of them would be missing when that is computed again
             for index, block in enumerate(self.blocks):
                 cast(Block, block).look(x, context, index)
         for index, block in enumerate(self.blocks):
+            anew = every and index % every == 0
             x = checkpoint(block, x, context, index, use_reentrant=False) if anew else block(x, context, index)
             context.trace.keep(x)
         if self.norm is not None:

@@ -47,10 +47,17 @@ def build_preprocessor(name: str, config: Config | None = None, **kwargs: Any) -
 
 
 def build_dataset(
-    name: str, config: Config | None = None, split: Any = None, preprocessor: Any = None, **kwargs: Any
+    name: str,
+    config: Config | None = None,
+    split: Any = None,
+    preprocessor: Any = None,
+    *,
+    rows: Any = None,
+    **kwargs: Any,
 ) -> Any:
-    """Builds a dataset; `split` and `preprocessor` go to its class, see `build_model` for the rest."""
-    return _build(datasets_registry, name, config, kwargs, split=split, preprocessor=preprocessor)
+    """Builds a dataset; `split`, `preprocessor` and `rows`, where given, go to its class; see `build_model`."""
+    given = {} if rows is None else {"rows": rows}
+    return _build(datasets_registry, name, config, kwargs, split=split, preprocessor=preprocessor, **given)
 
 
 def build_metric(name: str, config: Config | None = None, **kwargs: Any) -> Any:

@@ -10,9 +10,9 @@ import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pprint import pformat
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, Literal, Self, dataclass_transform
 
-from . import files, hub, text_files
+from . import files, hub, paths, text_files
 from .errors import ConfigError, did_you_mean
 from .fields import coerce
 from .registry import (
@@ -29,7 +29,7 @@ __all__ = ["Config", "DatasetConfig", "EmbeddingConfig", "MetricConfig", "ModelC
 # What identifies a config in its file; `task` is there for people and for Hezar, which wrote it everywhere.
 IDENTITY = ("name", "config_type", "task")
 # What a load passes on to the download.
-DOWNLOAD_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
+DOWNLOAD_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "verify")
 # Written by Hezar into its model configs, and without a meaning here.
 LEGACY_KEYS = frozenset({
     "use_cache", "gradient_checkpointing", "output_past", "tie_weights_", "qa_dropout", "file_name",
@@ -128,6 +128,8 @@ class Config(metaclass=_ConfigType):
     def __getattr__(self, key: str) -> Any:
         if key in type(self).aliases:
             return getattr(self, type(self).aliases[key])
+        if key.startswith("__"):  # Python asks, as for __deepcopy__, and wants no suggestions
+            raise AttributeError(key)
         raise AttributeError(f"{type(self).__name__} has no field {key!r}.{did_you_mean(key, self.fields())}")
 
     # -- as a mapping -----------------------------------------------------------------------------------------------
@@ -233,7 +235,7 @@ class Config(metaclass=_ConfigType):
         Returns:
             The file's path.
         """
-        folder = Path(save_dir, subfolder or "")
+        folder = paths.folder_at(save_dir) / (subfolder or "")
         name = filename or self.default_filename
         with files.stage(folder) as staged:
             staged(name).write_text(text_files.dump_yaml(self.to_dict()), encoding="utf-8")
@@ -307,12 +309,26 @@ class DatasetConfig(Config):
     config_type: ClassVar[str] = "dataset"
     default_filename: ClassVar[str] = "dataset_config.yaml"
 
+    path: str | None = None
+    """Where the samples are: a file, a folder, or a Hub id, which may end with a subset, as in org/name:subset."""
+    max_size: int | float | None = None
+    """How many samples are read, or, as a number with a point up to 1.0, which share of them; None: all."""
+    hf_load_kwargs: dict[str, Any] | None = None
+    """More arguments of `datasets.load_dataset`, for Hub ids."""
+
 
 @dataclasses.dataclass
 class MetricConfig(Config):
     """Base of metric configs."""
 
     config_type: ClassVar[str] = "metric"
+
+    objective: Literal["maximize", "minimize"] = "maximize"
+    """Whether more is better."""
+    output_keys: list[str] | None = None
+    """Which of the values are returned; None: all."""
+    n_decimals: int | None = 4
+    """Decimals that values are rounded to; None: not rounded."""
 
 
 @dataclasses.dataclass

@@ -10,16 +10,21 @@ from types import ModuleType
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "DataError",
     "HezarLikeError",
     "HubError",
     "InputError",
     "MissingDependency",
     "NonFiniteOutput",
     "OptionError",
+    "OutOfMemory",
     "PreprocessorError",
+    "ProcessLost",
     "RegistryError",
     "TokenizerError",
     "did_you_mean",
+    "listed",
+    "one_line",
     "require",
 ]
 
@@ -51,6 +56,10 @@ class TokenizerError(PreprocessorError):
     """A tokenizer's files are broken, or it failed on a text."""
 
 
+class DataError(HezarLikeError, ValueError):
+    """Data to train or measure with is missing, broken, or not what it was said to be."""
+
+
 class InputError(HezarLikeError, ValueError):
     """An input to predict is not what the task takes.
 
@@ -68,12 +77,20 @@ class InputError(HezarLikeError, ValueError):
         return message if self.index is None else f"item {self.index} of the inputs {message}"
 
 
+class OutOfMemory(InputError, MemoryError):
+    """One input of predict, or a batch that is not the library's to cut, needs more memory than is free."""
+
+
 class OptionError(HezarLikeError, TypeError):
     """An option that nobody takes, or a wrong value for one."""
 
 
 class HubError(HezarLikeError, OSError):
     """A file or repository could not be read from or written to the Hub or the disk."""
+
+
+class ProcessLost(HezarLikeError, ConnectionError):
+    """Another process of a training ended before its time."""
 
 
 class NonFiniteOutput(HezarLikeError, ArithmeticError):
@@ -103,6 +120,29 @@ def did_you_mean(name: object, known: Iterable[str], *, listing: int = 12) -> st
         return ""
     shown = ", ".join(names[:listing]) + (f", ... ({len(names)} in all)" if len(names) > listing else "")
     return f" Known: {shown}."
+
+
+def listed(names: Iterable[object], *, most: int = 20) -> str:
+    """Names from outside for a message: as Python writes them, long ones cut, and of many only the first.
+
+    Args:
+        names: The names.
+        most: How many are listed.
+    """
+    found = list(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(f"{name!r:.100}" for name in found[:most]) + more
+
+
+def one_line(said: object, *, most: int = 300) -> str:
+    """What another library says, for a message: on one line, control characters written out, and cut.
+
+    Args:
+        said: A text, or an error.
+        most: How many characters are kept.
+    """
+    text = " ".join(str(said).split())[:most]
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def require(module: str, *, extra: str) -> ModuleType:

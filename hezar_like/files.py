@@ -1,8 +1,14 @@
-"""Names and atomic saving of the files of a model folder."""
+"""Atomic saving of the files of a model folder.
+
+All files of a save change at once. They are written to a hidden folder, which is then renamed to `PENDING`: from that
+moment on the new files count, and `located` finds them there. Then they are moved to their places one by one. A process
+that is killed before the rename leaves the old files, and after it the new ones; the next save clears up.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import re
@@ -10,61 +16,25 @@ import shutil
 import stat
 import tempfile
 import time
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import CheckpointError, HubError
+from .paths import check_name
 
-__all__ = ["Staging", "check_name", "existing_folder", "stage"]
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
-MAX_NAME_BYTES = 255
+__all__ = ["Staging", "located", "lock", "stage"]
+
 ORPHAN_SECONDS = 24 * 60 * 60
 TEMPORARY_PREFIX = ".hezar_like-save-"
+PENDING = ".hezar_like-commit"
+STEPS = ".steps.json"
 # The host is part of the name because a process id says nothing on a folder that several hosts share.
 HOST = re.sub(r"\W", "_", platform.node())[:40] or "host"
-
-
-def check_name(name: str, where: str) -> str:
-    """Checks a file name that comes from a config, an index or a repository.
-
-    Args:
-        name: The name, with '/' between folders.
-        where: The file or field it was read from, for the message.
-
-    Returns:
-        The same name.
-
-    Raises:
-        CheckpointError: When it is not a plain relative path inside the model folder.
-    """
-    plain = (
-        isinstance(name, str)
-        and not any(part in ("", ".", "..") for part in name.split("/"))
-        and not any(letter in "\\:" or unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
-        and len(name.encode()) <= MAX_NAME_BYTES
-    )
-    if not plain:
-        shown = repr(name) if len(repr(name)) <= 100 else repr(name)[:100] + "..."
-        raise CheckpointError(
-            f"file names must be inside the model folder, and {where} has {shown}: "
-            f"use a relative name of at most {MAX_NAME_BYTES} bytes such as 'model.safetensors'"
-        )
-    return name
-
-
-def existing_folder(path: str | os.PathLike[str]) -> Path:
-    """A folder that must be there.
-
-    Raises:
-        HubError: When it is not.
-    """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise HubError(
-            f"there is no folder {str(path)!r}; check the path, or leave out load_locally=True to ask the Hub"
-        )
-    return folder
 
 
 class Staging:
@@ -102,29 +72,127 @@ class Staging:
         """Puts all files in place. What can fail is done before the first old file changes."""
         mode = _mode_of_new_files(self.temporary)
         for name, wanted in self._steps.items():
-            self._check_target(name)
+            _check_target(self.folder, name)
             if wanted:
                 _make_durable(self.temporary / name, mode)
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        for name, wanted in self._steps.items():
-            if wanted:
-                os.replace(self.temporary / name, self.folder / name)
-            else:
-                (self.folder / name).unlink(missing_ok=True)
-        for parent in {(self.folder / name).parent for name in self._steps}:
+        steps = self.temporary / STEPS
+        steps.write_text(json.dumps(self._steps), encoding="utf-8")
+        _make_durable(steps, mode)
+        for parent in {(self.temporary / name).parent for name in self._steps}:
             if parent.is_dir():
                 _sync_folder(parent)
+        with _locked(self.folder):
+            _finish(self.folder)
+            os.rename(self.temporary, self.folder / PENDING)
+            _sync_folder(self.folder)
+            _finish(self.folder)
 
-    def _check_target(self, name: str) -> None:
-        target = self.folder / name
-        if target.is_dir() and not target.is_symlink():
-            raise HubError(f"cannot save to {str(target)!r}: it is a folder; move it away or choose another folder")
-        for parent in target.relative_to(self.folder).parents:
-            if parent != Path(".") and (self.folder / parent).is_symlink():
-                raise HubError(
-                    f"cannot save {name!r}: {str(self.folder / parent)!r} is a link to another place; "
-                    f"remove the link or choose another folder"
-                )
+
+def located(folder: Path, name: str) -> Path | None:
+    """Where a file of a folder is; None when it is not there.
+
+    That is also what a save has not moved to its place, because it was killed.
+
+    Args:
+        folder: A model's folder.
+        name: A name that `check_name` lets pass.
+    """
+    pending = folder / PENDING
+    if pending.is_dir():
+        with _locked(folder):  # a save that goes on is through in a moment
+            steps = _steps(pending)
+        if steps.get(name) is False:
+            return None
+        if name in steps and (pending / name).is_file():
+            return pending / name
+    path = folder / name
+    return path if path.is_file() else None
+
+
+def _finish(folder: Path) -> None:
+    """Moves the files of a save that counts already to their places."""
+    pending = folder / PENDING
+    steps = _steps(pending)
+    for name in steps:
+        _check_target(folder, name)
+    for name, wanted in steps.items():
+        if not wanted:
+            (folder / name).unlink(missing_ok=True)
+        elif (pending / name).is_file():  # else it was moved before the kill
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(pending / name, folder / name)
+    for parent in {(folder / name).parent for name in steps}:
+        if parent.is_dir():
+            _sync_folder(parent)
+    if pending.is_dir():
+        shutil.rmtree(pending)
+
+
+def _steps(pending: Path) -> dict[str, bool]:
+    """What a save that counts does: its files' names, and whether each is written or deleted; nothing if all is done.
+
+    The folder may come from a stranger, so the names are checked like all others.
+    """
+    try:
+        steps = json.loads((pending / STEPS).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _disk_error(pending, error) from error
+    except (ValueError, RecursionError):
+        steps = None
+    if not isinstance(steps, dict) or not all(isinstance(wanted, bool) for wanted in steps.values()):
+        raise CheckpointError(f"{str(pending)!r} is no save that was cut off; remove this folder, or save elsewhere")
+    return {check_name(name, repr(str(pending / STEPS))): wanted for name, wanted in steps.items()}
+
+
+def lock(descriptor: int, *, wait: bool) -> None:
+    """Keeps all others out who ask for the same, until a file or folder is closed.
+
+    Windows, and some file systems of networks, cannot do that: there nothing is kept apart.
+
+    Args:
+        descriptor: Of the open file or folder.
+        wait: Whether to wait for who has it.
+
+    Raises:
+        BlockingIOError: When somebody has it, and that is not waited for.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        return
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps all others out who change the files of a folder, where that can be done."""
+    descriptor = None
+    with contextlib.suppress(OSError):  # a folder that can be opened is not given everywhere
+        descriptor = os.open(folder, os.O_RDONLY)
+        lock(descriptor, wait=True)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _check_target(folder: Path, name: str) -> None:
+    target = folder / name
+    if target.is_dir() and not target.is_symlink():
+        raise HubError(f"cannot save to {str(target)!r}: it is a folder; move it away or choose another folder")
+    for parent in target.relative_to(folder).parents:
+        if parent != Path(".") and (folder / parent).is_symlink():
+            raise HubError(
+                f"cannot save {name!r}: {str(folder / parent)!r} is a link to another place; "
+                f"remove the link or choose another folder"
+            )
 
 
 @contextlib.contextmanager
@@ -132,13 +200,13 @@ def stage(folder: Path) -> Iterator[Staging]:
     """Saves a set of files so that a full disk or a kill leaves the old ones.
 
     The files are written to a hidden folder inside `folder`. When the block ends well they are flushed to the disk and
-    moved over the old ones, and files given to `remove` are deleted, one step after the other in the order in which
-    they were asked for. So ask in this order: weights, their index, `remove` of the old weights that the new ones
-    replace, other files, and the config last. A save that is cut off between two of these steps then leaves whole
-    files: the old weights or the new ones. Old and new shards of the same names can mix in that moment, since several
-    files cannot be replaced at once. When the block raises, the old files are untouched.
+    replace the old ones, and files given to `remove` are deleted, all at once for who reads with `located`. For other
+    readers it is one step after the other in the order in which they were asked for; so ask in this order: weights,
+    their index, `remove` of the old weights that the new ones replace, other files, and the config last. When the block
+    raises, the old files are untouched.
 
-    Folders that killed saves left behind are deleted: those of dead processes of this host, and any older than a day.
+    What killed saves left behind is finished where it counts already, and else deleted: folders of dead processes of
+    this host, and any older than a day.
 
     Args:
         folder: The target; it and its parents are created when missing.
@@ -151,6 +219,8 @@ def stage(folder: Path) -> Iterator[Staging]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            _finish(folder)
         _sweep(folder)
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{HOST}-{os.getpid()}-", dir=folder))
     except (FileExistsError, NotADirectoryError) as error:

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .configs import ModelConfig
+from .engine.memory import release
 from .errors import CheckpointError, ConfigError, OptionError, did_you_mean
 from .formats import Checkpoint, detect
 from .formats.format import Request
@@ -21,14 +22,16 @@ from .formats.weights import TensorInfo
 from .hub import Source
 from .keymap import KeyMap, Part, Stored
 from .layers import assign, materialize, without_memory
+from .paths import check_name
 from .registry import tasks_registry
 
-__all__ = ["fitting_tensors", "load_model", "unique_tensors"]
+__all__ = ["fitting_tensors", "load_model", "misfits", "unique_tensors"]
 
 logger = logging.getLogger("hezar_like")
 M = TypeVar("M", bound=nn.Module)
 WEIGHT_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 LISTED = 20
+COMPARED = 1000  # names, when the nearest is looked for; a file may have millions
 
 
 def load_model(
@@ -44,6 +47,8 @@ def load_model(
 ) -> M:
     """Loads what `Model.load` promises; see there for the arguments."""
     kind = _weight_type(dtype)
+    if config_filename:
+        check_name(config_filename, "the name of the config file")
     form = detect(source, config_filename)
     own_task = getattr(cls, "task", "")
     task = tasks_registry[task].name if task is not None else None
@@ -108,6 +113,29 @@ def fitting_tensors(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str
             f"{_list(state_dict)}. Load a checkpoint of another layout with Model.load."
         )
     return fitting
+
+
+def misfits(
+    model: nn.Module, state_dict: Mapping[str, Any], fitting: Mapping[str, Tensor], absent: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """What a state dict lacks, and what of it does not fit, both of which a warning says in the words of Hezar.
+
+    Args:
+        model: Into which it was loaded.
+        state_dict: All that was given.
+        fitting: What of it was loaded.
+        absent: Names of the model that were not in it, a shared weight under all of its names.
+    """
+    unique = unique_tensors(model)
+    missing = [key for key in absent if key in unique]
+    unexpected = [key for key in state_dict if key not in fitting]
+    if missing or unexpected:
+        logger.warning(
+            "Partially loading the weights as the model architecture and the given state dict are incompatible!\n"
+            "Ignore this warning in case you plan on fine-tuning this model\n"
+            f"Incompatible keys: {unexpected}\nMissing keys: {missing}"
+        )
+    return missing, unexpected
 
 
 @dataclass
@@ -181,7 +209,7 @@ def _fill(model: Any, checkpoint: Checkpoint, dtype: torch.dtype | None, *, new_
         )
     dtype = dtype or _common_type(match, checkpoint)
     state = {
-        name: _read(name, keys, checkpoint).to(dtype if match.expected[name].is_floating_point() else None)
+        name: _as_type(_read(name, keys, checkpoint), dtype if match.expected[name].is_floating_point() else None)
         for name, keys in match.sources.items()
     }
     assign(model, state | {name: tensor.to(dtype) for name, tensor in fresh.items()})
@@ -215,7 +243,7 @@ def _refuse(match: _Match, checkpoint: Checkpoint, allowed: Mapping[str, Tensor]
         problems.append(f"unexpected: {_list(match.unexpected, near=missing)}")
     if match.misshaped:
         shapes = [
-            f"{name!r} is {_shape_in_file(match, name, header)} in the file, {list(match.expected[name].shape)} "
+            f"{name!r} is {_shape_in_file(match, name, header)!s:.200} in the file, {list(match.expected[name].shape)} "
             "in the model"
             for name in match.misshaped[:LISTED]
         ]
@@ -256,6 +284,14 @@ def _read(name: str, keys: list[tuple[str, Part]], checkpoint: Checkpoint) -> Te
     return tensor
 
 
+def _as_type(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor in another type; the memory of the file's own is not needed after that."""
+    converted = tensor.to(dtype)
+    if converted is not tensor:
+        release(tensor)
+    return converted
+
+
 def _weight_type(dtype: str | torch.dtype | None) -> torch.dtype | None:
     names = {str(kind).removeprefix("torch."): kind for kind in WEIGHT_TYPES}
     if dtype is None or dtype in WEIGHT_TYPES:
@@ -285,7 +321,7 @@ def _list(names: Any, near: list[str] | None = None) -> str:
     """Names with repr, as they come from files; with the nearest of some others."""
     shown = []
     for name in list(names)[:LISTED]:
-        close = difflib.get_close_matches(name, near or [], n=1, cutoff=0.8)
-        shown.append(f"{name!r}" + (f" (near {close[0]!r})" if close else ""))
+        close = difflib.get_close_matches(name, (near or [])[:COMPARED], n=1, cutoff=0.8)
+        shown.append(f"{name!r:.100}" + (f" (near {close[0]!r:.100})" if close else ""))
     more = len(names) - LISTED
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -111,11 +111,15 @@ class EmbeddingOutput(Output):
 
     Attributes:
         embeddings: [batch, width].
+        loss: When labels were given.
+        logits: The cosine of each pair, [pairs], when labels were given.
         hidden_states: See `BackboneOutput`.
         attentions: See `BackboneOutput`.
     """
 
     embeddings: Tensor
+    loss: Tensor | None = None
+    logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 

@@ -270,8 +270,8 @@ families_registry = Registry("model family", "hezar_like.models", "hezar_like.fa
 tasks_registry = Registry("task", "hezar_like.tasks", "hezar_like.tasks")
 models_registry = ModelsRegistry(families_registry, tasks_registry)
 preprocessors_registry = Registry("preprocessor", "hezar_like.preprocessors", "hezar_like.preprocessors")
-datasets_registry = Registry("dataset", plugins="hezar_like.datasets")
-metrics_registry = Registry("metric", plugins="hezar_like.metrics")
+datasets_registry = Registry("dataset", "hezar_like.data", "hezar_like.datasets")
+metrics_registry = Registry("metric", "hezar_like.metrics", "hezar_like.metrics")
 embeddings_registry = Registry("embedding", plugins="hezar_like.embeddings")
 
 

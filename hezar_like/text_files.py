@@ -16,7 +16,7 @@ import yaml
 
 from .errors import ConfigError
 
-__all__ = ["dump_yaml", "parse_yaml", "read_json", "read_yaml"]
+__all__ = ["dump_yaml", "parse_yaml", "read_bounded", "read_json", "read_yaml"]
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
@@ -47,7 +47,7 @@ def parse_yaml(text: str, where: str = "config") -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "not readable as YAML"
-        raise ConfigError(f"{where}{line}: {reason}. Check the YAML there.") from None
+        raise ConfigError(f"{where}{line}: {str(reason)[:200]}. Check the YAML there.") from None
     if not isinstance(result, dict):
         raise ConfigError(f"{where}: a config must be a mapping of names to values, not {_kind(result)}.")
     return result
@@ -93,17 +93,33 @@ def read_json(path: str | Path, *, max_bytes: int = 20_000_000, infinite: bool =
         raise ConfigError(f"{path}: nested too deeply, or a number too long, to be a config.") from None
     if not isinstance(result, dict):
         raise ConfigError(f"{path}: must be a JSON object, not {_kind(result)}.")
+    try:
+        json.dumps(result, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path}: holds half a character, such as \\ud800 alone. Save the file as UTF-8.") from None
     return result
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Reads a file that may not be larger.
+
+    Raises:
+        ValueError: When it is.
+    """
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"larger than {max_bytes / 1e6:g} MB")
+    return data
 
 
 def _read_text(path: Path, max_bytes: int) -> str:
     try:
-        with open(path, "rb") as file:
-            data = file.read(max_bytes + 1)
+        data = read_bounded(path, max_bytes)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
-    if len(data) > max_bytes:
-        raise ConfigError(f"{path}: larger than {max_bytes / 1e6:g} MB; this is not a config.")
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; this is not a config.") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -130,7 +146,7 @@ def _build(text: str, where: str) -> Any:
             raise ConfigError(f"{here}: anchors and aliases (& and *) are not allowed here. Write the value out.")
         tag = getattr(event, "tag", None)
         if tag not in (None, "!", "tag:yaml.org,2002:str"):
-            raise ConfigError(f"{here}: the tag {tag!r} is not allowed here. Write plain data.")
+            raise ConfigError(f"{here}: the tag {tag[:80]!r} is not allowed here. Write plain data.")
         if isinstance(event, yaml.ScalarEvent):
             close(_Scalar(_scalar(event, here), line))
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from hezar_like import files
 from hezar_like.errors import CheckpointError, HubError
-from hezar_like.files import HOST, TEMPORARY_PREFIX, check_name, stage
+from hezar_like.files import HOST, TEMPORARY_PREFIX, lock, stage
+from hezar_like.paths import check_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -240,3 +242,29 @@ def test_saves_of_many_threads_do_not_disturb_each_other(folder):
     for thread in threads:
         thread.join()
     assert not errors and len(set(contents(folder)["config.yaml"])) == 1 and len(os.listdir(folder)) == 2
+
+
+# ---------------------------------------------------------------- locks
+
+
+def test_who_has_the_lock(folder):
+    with (folder / "lock").open("wb") as first, (folder / "lock").open("wb") as second:
+        lock(first.fileno(), wait=False)
+        with pytest.raises(BlockingIOError):
+            lock(second.fileno(), wait=False)
+    with (folder / "lock").open("wb") as third:
+        lock(third.fileno(), wait=False)
+
+
+@pytest.mark.parametrize("why", ["Windows", "a file system of a network"])
+def test_where_there_are_no_locks(why, folder, monkeypatch):
+    def none(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if why == "Windows":
+        monkeypatch.setattr(files, "fcntl", None)
+    else:
+        monkeypatch.setattr(files.fcntl, "flock", none)
+    with stage(folder) as staged:
+        staged("config.yaml").write_text("new config")
+    assert contents(folder) == OLD | {"config.yaml": "new config"}

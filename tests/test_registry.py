@@ -22,18 +22,13 @@ from hezar_like.registry import (
     tasks_registry,
 )
 
+pytestmark = pytest.mark.usefixtures("own_registrations")
+
 
 @dataclass
 class MineConfig(ModelConfig):
     name = "mine_of_a_test"
     size: int = 3
-
-
-@pytest.fixture(autouse=True)
-def forget() -> Any:
-    before = dict(models_registry._entries)
-    yield
-    models_registry._entries = before
 
 
 def mine() -> type[Model]:

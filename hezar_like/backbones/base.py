@@ -15,7 +15,22 @@ from ..layers.blanks import Blanks
 from ..layers.embeddings import ascending_positions
 from .writing import Writer
 
-__all__ = ["BackboneBase", "check_covers", "places", "tokens_of"]
+__all__ = ["BackboneBase", "check_covers", "end_of", "places", "tokens_of"]
+
+
+def end_of(states: Tensor, mask: Tensor | None, which: Literal["first", "last"]) -> Tensor:
+    """The hidden state of each row's first or last token, [batch, width].
+
+    Args:
+        states: [batch, length, width].
+        mask: 1 for a token, 0 for padding, which may stand on either side, [batch, length]; None: there is none.
+        which: The token.
+    """
+    if mask is None:
+        return states[:, 0 if which == "first" else -1]
+    present = mask.long()
+    place = present.argmax(1) if which == "first" else mask.size(1) - 1 - present.flip(1).argmax(1)
+    return states[torch.arange(len(states), device=states.device), place]
 
 
 def tokens_of(token_ids: Tensor | None, inputs_embeds: Tensor | None, names: str) -> Tensor:
@@ -98,6 +113,10 @@ class BackboneBase(nn.Module):
         looking = attention_mask if queries is None else queries
         return mask & looking.bool()[:, None, :, None]
 
+    def present(self, attention_mask: Tensor | None) -> Tensor | None:
+        """What is a token and no padding, for `Context.present`; None where the mask says more, or there is none."""
+        return attention_mask.bool() if attention_mask is not None and attention_mask.ndim == 2 else None
+
     def summarize(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """The hidden state that sums up each input, [batch, 1, width].
 
@@ -105,13 +124,7 @@ class BackboneBase(nn.Module):
             states: [batch, length, width].
             inputs: What `forward` was given by name.
         """
-        if self.summary == "first":
-            return states[:, :1]
-        mask = self.given_mask(states, inputs)
-        if mask is None:
-            return states[:, -1:]
-        last = mask.size(1) - 1 - mask.long().flip(1).argmax(1)  # the mask's last 1
-        return states[torch.arange(len(states), device=states.device), last][:, None]
+        return end_of(states, self.given_mask(states, inputs), self.summary)[:, None]
 
     def writer(self, inputs: Mapping[str, Any]) -> Writer:
         """Reads, and goes on writing.
@@ -132,11 +145,11 @@ class BackboneBase(nn.Module):
                 "Truncate it, or predict with long_text='truncate'."
             )
 
-    def checkpoint_activations(self, enabled: bool = True) -> None:
-        """Turns the saving of memory on, or off, by which training computes activations twice; see `Stack`."""
+    def checkpoint_activations(self, every: int = 1) -> None:
+        """Makes training save memory by computing activations twice: 0 none; 1, or True, all; k every k-th block's."""
         for module in self.modules():
             if isinstance(module, Stack):
-                module.checkpoint_activations = enabled
+                module.checkpoint_activations = every
 
 
 def check_covers(mask: Tensor | None, length: int, name: str = "attention_mask") -> None:

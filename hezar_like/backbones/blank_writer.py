@@ -50,7 +50,7 @@ class BlankWriter(CachedWriter):
         others = {name: value for name, value in inputs.items() if name not in ("attention_mask", "length", "sep")}
         mask = None if bool(seen.all()) else seen
         cache = backbone(**others, attention_mask=mask, sep=tokens.size(1), use_cache=True).past_key_values
-        super().__init__(backbone.stack, cache)
+        super().__init__(cache)
         self._text = tokens.masked_fill(~seen, -1)
         self._places, self._counts = self._blanks.places(tokens)
         self._place, self._written = self._counts, 0
@@ -105,7 +105,7 @@ class CausalWriter(CachedWriter):
     """
 
     def __init__(self, backbone: BlankFiller, inputs: Mapping[str, Any]) -> None:
-        super().__init__(backbone.stack, Cache(len(backbone.stack.blocks)))
+        super().__init__(Cache(len(backbone.stack.blocks)))
         tokens = inputs["token_ids"]
         mask = backbone.attention_mask(tokens, told_apart(inputs.get("attention_mask"))[1], inputs.get("length"))
         real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask.bool()

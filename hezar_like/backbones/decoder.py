@@ -73,6 +73,7 @@ class Decoder(BackboneBase):
             position_ids = places(tokens, past, attention_mask)
         context = Context(
             mask=self.look(attention_mask),
+            present=self.present(attention_mask),
             causal=True,
             positions=position_ids,
             cache=cache,
@@ -95,7 +96,7 @@ class DecoderWriter(CachedWriter):
     """
 
     def __init__(self, backbone: Decoder, inputs: Mapping[str, Any]) -> None:
-        super().__init__(backbone.stack, Cache(len(backbone.stack.blocks)))
+        super().__init__(Cache(len(backbone.stack.blocks)))
         self._backbone, self._start = backbone, inputs["token_ids"]
         self._inputs = {name: value for name, value in inputs.items() if name not in ("token_ids", "length")}
         self._history: Tensor | None = None

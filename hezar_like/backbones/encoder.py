@@ -72,8 +72,10 @@ class Backbone(BackboneBase):
         if position_ids is None:
             self.check_length(tokens.size(1))
             position_ids = self.positions(tokens)
+        attention_mask = self.attention_mask(tokens, attention_mask, length)
         context = Context(
-            mask=self.look(self.attention_mask(tokens, attention_mask, length)),
+            mask=self.look(attention_mask),
+            present=self.present(attention_mask),
             positions=position_ids,
             head_mask=head_mask,
             trace=Trace(hidden_states=output_hidden_states, attentions=output_attentions),

@@ -174,7 +174,7 @@ class EncoderDecoderWriter(CachedWriter):
     """
 
     def __init__(self, backbone: EncoderDecoder, inputs: Mapping[str, Any]) -> None:
-        super().__init__(backbone.decoder, Cache(len(backbone.decoder.blocks)))
+        super().__init__(Cache(len(backbone.decoder.blocks)))
         read = backbone.read(inputs)
         encoded = as_output(read["encoder_outputs"])
         states = encoded.last_hidden_state

@@ -29,7 +29,7 @@ class HoleWriter(CachedWriter):
     """
 
     def __init__(self, backbone: Decoder, inputs: Mapping[str, Any]) -> None:
-        super().__init__(backbone.stack, Cache(len(backbone.stack.blocks)))
+        super().__init__(Cache(len(backbone.stack.blocks)))
         tokens = inputs["token_ids"]
         rows, width = tokens.shape
         mask = backbone.attention_mask(tokens, inputs.get("attention_mask"), inputs.get("length"))

@@ -41,7 +41,13 @@ class TextEncoderDecoder(EncoderDecoder):
         self.check_length(tokens.size(1))
         trace = Trace(hidden_states=output_hidden_states, attentions=output_attentions)
         positions = ascending_positions(tokens)
-        context = Context(mask=self.look(attention_mask), positions=positions, head_mask=head_mask, trace=trace)
+        context = Context(
+            mask=self.look(attention_mask),
+            present=self.present(attention_mask),
+            positions=positions,
+            head_mask=head_mask,
+            trace=trace,
+        )
         x = self.encoder(self.embed(tokens, positions), context)
         return BackboneOutput(last_hidden_state=x, **trace.found())
 

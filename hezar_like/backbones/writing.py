@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from ..blocks import Stack
 from ..errors import OptionError
 from ..layers import Cache
 
@@ -97,12 +96,11 @@ class CachedWriter(Writer):
     """Base of writers whose cache holds what they read and wrote.
 
     Args:
-        stack: What writes.
-        cache: Its cache.
+        cache: Where it is kept.
     """
 
-    def __init__(self, stack: Stack, cache: Cache) -> None:
-        self._stack, self._cache = stack, cache
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
 
     def select(self, rows: Tensor) -> None:
         self._cache.select(rows)
@@ -115,11 +113,3 @@ class CachedWriter(Writer):
 
     def forget(self, count: int) -> None:
         self._cache.forget(count)
-
-    def accelerate(self, prepare: Callable[[Stack], Callable[..., Tensor] | None]) -> None:
-        """Runs the stack that writes by something faster, where there is such.
-
-        Args:
-            prepare: Gives it for a stack, or None; see `Cache.run`.
-        """
-        self._cache.run = prepare(self._stack)

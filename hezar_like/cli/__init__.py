@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..errors import HezarLikeError
-from . import convert, doctor, info, listing, predict
+from . import cache, convert, doctor, info, listing, predict, prepare_data, pull, push, train
 from .parser import Parser
 from .terminal import LoggedWarnings, fold
 
@@ -20,6 +21,7 @@ __all__ = ["main"]
 
 DEBUG = "HEZAR_LIKE_DEBUG"
 FAILED, REFUSED, INTERRUPTED, NO_READER = 1, 2, 130, 141
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             args = _parser().parse_args(argv)
             args.run(args)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             _silence_stdout()
             return NO_READER
@@ -49,9 +52,13 @@ def main(argv: list[str] | None = None) -> int:
             return error.code if isinstance(error.code, int) else 0
         except HezarLikeError as error:
             return _fail(str(error), REFUSED)
+        except OSError as error:
+            if error.errno not in FULL:
+                return _fault(error)
+            _silence_stdout()
+            return _fail(f"the output cannot be written: {error.strerror}. Make room, or write elsewhere", REFUSED)
         except Exception as error:
-            hint = f"This should not happen; set {DEBUG}=1 to see where."
-            return _fail(f"unexpected {type(error).__name__}: {str(error).rstrip('. ')}. {hint}", FAILED)
+            return _fault(error)
     return 0
 
 
@@ -59,15 +66,21 @@ def _parser() -> Parser:
     parser = Parser(prog="hezar_like", description="Run, inspect and convert models of any layout.")
     parser.add_argument("--version", action="version", version=f"hezar_like {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for command in (predict, listing, info, convert, doctor):
+    for command in (predict, listing, info, convert, push, pull, cache, prepare_data, train, doctor):
         command.add(commands)
     return parser
+
+
+def _fault(error: Exception) -> int:
+    hint = f"This should not happen; set {DEBUG}=1 to see where."
+    return _fail(f"unexpected {type(error).__name__}: {str(error).rstrip('. ')}. {hint}", FAILED)
 
 
 def _fail(message: str, code: int) -> int:
     if os.environ.get(DEBUG, "") not in ("", "0"):
         traceback.print_exc()
-    print(f"hezar_like: error: {fold(message)}", file=sys.stderr)
+    if sys.stderr is not None:  # for print, none is the standard output
+        print(f"hezar_like: error: {fold(message)}", file=sys.stderr)
     return code
 
 

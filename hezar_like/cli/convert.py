@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..paths import folder_at
 from .parser import UsageError, add_source
 from .terminal import file_size, say, table
 
@@ -51,8 +53,8 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _target(args: argparse.Namespace) -> Path:
-    source, folder = Path(args.source).expanduser(), Path(args.folder).expanduser()
-    if source.exists() and folder.exists() and source.samefile(folder):
+    source, folder = os.path.expanduser(args.source), folder_at(args.folder, "FOLDER")
+    if os.path.exists(source) and folder.exists() and folder.samefile(source):
         raise UsageError(f"SOURCE and FOLDER are the same, {args.folder!r}. Give another folder to write to.")
     return folder
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from . import hub_listing
 from .terminal import say, table
 
 if TYPE_CHECKING:
@@ -20,17 +21,24 @@ KINDS = ("models", "preprocessors", "tasks", "families", "formats", "datasets", 
 def add(commands: Commands[Parser]) -> None:
     """Adds the command."""
     parser = commands.add_parser(
-        "list", help="list what there is", description="List models, preprocessors and the rest by name."
+        "list",
+        help="list what there is",
+        description="List models, preprocessors and the rest by name, or models on the Hub.",
     )
     parser.add_argument(
         "kind", metavar="KIND", nargs="?", choices=KINDS, help=f"{', '.join(KINDS)}; all of them when left out"
     )
     parser.add_argument("--json", action="store_true", help="as JSON: {kind: [{name, description, where}]}")
+    hub_listing.add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints names and descriptions."""
+    hub_listing.check_options(args)
+    if args.hub:
+        hub_listing.run(args)
+        return
     wanted = registries()
     if args.kind is not None:
         wanted = {args.kind: wanted[args.kind]}

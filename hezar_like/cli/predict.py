@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import inspect
+import os
 import sys
-from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..terminals import is_terminal
+from .job import Job, predict
 from .parser import UsageError, add_source
-from .records import Record, open_records, same_file
+from .parts import LINES_PER_PART, predict_in_parts
+from .records import open_records, same_file
 from .results import open_results
 
 if TYPE_CHECKING:
-    from ..models.model import Model
     from .parser import Commands, Parser
 
 __all__ = ["add"]
@@ -45,10 +44,39 @@ def add(commands: Commands[Parser]) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="write JSON lines to this file, which appears when complete; - for standard output",
+        help="write JSON lines to this file, which appears when complete; - for standard output. With --input FILE, "
+        "what is done is kept beside it in FILE.parts until then, and the same command goes on after it was stopped",
     )
     parser.add_argument("--device", help="where to run, such as cpu or cuda:0; default: the accelerator if any")
-    parser.add_argument("--dtype", help="type of the weights, such as bfloat16; default: the files'")
+    parser.add_argument(
+        "--dtype",
+        help="type of the weights, such as bfloat16; auto: the fastest of the device; default: the files'",
+    )
+    parser.add_argument(
+        "--quantize",
+        choices=("int8", "int4"),
+        metavar="KIND",
+        help="int8, int4: a model that writes multiplies with weights rounded to so many bits, on a CPU; default: not",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("ray",),
+        metavar="ENGINE",
+        help="ray: spread the parts of the input over workers of Ray, on this machine or on the cluster that "
+        "RAY_ADDRESS names; default: this process",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=_positive,
+        help="how many workers of Ray load the model; default: one for each GPU, or without any one for each machine",
+    )
+    parser.add_argument(
+        "--lines-per-part",
+        metavar="N",
+        type=_positive,
+        help=f"how many lines are done at once, and once more after a kill; default: {LINES_PER_PART}",
+    )
     parser.add_argument(
         "--batch-size", metavar="N", type=_batch_size, default="auto", help="most texts at once; auto: by their length"
     )
@@ -65,56 +93,56 @@ def add(commands: Commands[Parser]) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predicts. What is wrong with the arguments or the files is told before the model is loaded."""
-    options = _options(args.set)
+    job = Job(
+        source=args.source,
+        task=args.task,
+        revision=args.revision,
+        device=args.device,
+        dtype=args.dtype,
+        quantize=args.quantize,
+        batch_size=args.batch_size,
+        options=_options(args.set),
+    )
     output = None if args.output == "-" else args.output
     if output is not None and args.input is not None and same_file(args.input, output):
         raise UsageError(f"--output is the same file as --input, {args.output!r}. Give another name")
+    if args.workers is not None and args.engine is None:
+        raise UsageError("--workers are those of --engine ray. Give both, or neither")
+    if output is not None and not args.texts and _can_be_read_again(args.input):
+        predict_in_parts(
+            job,
+            args.input,
+            args.input_format,
+            output,
+            lines_per_part=args.lines_per_part or LINES_PER_PART,
+            on_ray=args.engine == "ray",
+            workers=args.workers,
+        )
+        return
+    for flag, value in (("--engine", args.engine), ("--lines-per-part", args.lines_per_part)):
+        if value is not None:
+            raise UsageError(f"{flag} needs files: give --input FILE and --output FILE, and no texts")
+    _predict_at_once(job, args, output)
+
+
+def _can_be_read_again(path: str | None) -> bool:
+    """Whether an input is a file and no pipe; one that is missing will be said to be."""
+    return path not in (None, "-") and (os.path.isfile(path) or not os.path.exists(path))
+
+
+def _predict_at_once(job: Job, args: argparse.Namespace, output: str | None) -> None:
+    """Predicts what can be read only once, or is shown as it comes."""
     with (
         open_records(args.texts, args.input, args.input_format) as records,
         open_results(output) as write,
     ):
         from ..engine.progress import with_progress
 
-        model = _load(args, options)
-        results = _predict(model, records, options | {"batch_size": args.batch_size})
-        on_screen = output is None and sys.stdout.isatty()
+        job.check()
+        on_screen = output is None and is_terminal(sys.stdout)
+        results = predict(job.load(), records, job)
         for record, result in with_progress(results, args.texts or None, False if on_screen else "auto"):
             write(record, result)
-
-
-def _predict(model: Model, records: Iterator[Record], options: dict[str, Any]) -> Iterator[tuple[Record, Any]]:
-    """Each record with its result. Only those records are held that the model has taken and not answered."""
-    from ..engine import prediction
-
-    pending: deque[Record] = deque()
-    answered = 0
-
-    def inputs() -> Iterator[Any]:
-        for record in records:
-            pending.append(record)
-            yield record.model_input
-
-    try:
-        batch_size = options.pop("batch_size")
-        for result in prediction.stream(model, inputs(), batch_size, None, True, True, options):
-            yield pending.popleft(), result
-            answered += 1
-    except InputError as error:
-        if error.index is None or not 0 <= error.index - answered < len(pending):
-            raise
-        raise InputError(f"{pending[error.index - answered].where}: {error.args[0]}") from None
-
-
-def _load(args: argparse.Namespace, options: dict[str, Any]) -> Model:
-    from ..models.model import Model
-
-    own = inspect.signature(Model.stream).parameters
-    for key in options:
-        if key in own and own[key].kind is not inspect.Parameter.VAR_KEYWORD:
-            flag = f"--{key.replace('_', '-')}"
-            hint = f"Use {flag}" if hasattr(args, key) else "The command decides it"
-            raise UsageError(f"--set cannot set {key!r}. {hint}")
-    return Model.load(args.source, task=args.task, revision=args.revision, device=args.device, dtype=args.dtype)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
@@ -136,8 +164,10 @@ def _options(pairs: list[str]) -> dict[str, Any]:
 
 
 def _batch_size(text: str) -> int | str:
-    if text == "auto":
-        return text
+    return text if text == "auto" else _positive(text, " or auto")
+
+
+def _positive(text: str, others: str = "") -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no batch size; it must be a positive integer or auto")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a positive integer{others}")
     return int(text)

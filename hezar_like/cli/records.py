@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from ..errors import InputError
+from ..terminals import is_terminal
 from .parser import UsageError, suggestion
 
-__all__ = ["Record", "open_records", "same_file"]
+__all__ = ["Record", "kind_of_file", "open_file", "open_records", "raw_lines", "read_records", "same_file"]
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
 # A line without an end must not fill the memory.
@@ -66,13 +67,13 @@ def open_records(texts: Sequence[str], path: str | None, kind: str | None) -> It
         yield (_checked({"text": text}, f"text {number}") for number, text in enumerate(texts, 1))
         return
     if path is None or path == "-":
-        if sys.stdin is None or (path is None and sys.stdin.isatty()):
+        if sys.stdin is None or (path is None and is_terminal(sys.stdin)):
             raise UsageError("give texts, a file with --input, or pipe texts in")
-        yield _read(sys.stdin.buffer, "standard input", kind or "txt")
+        yield read_records(sys.stdin.buffer, "standard input", kind or "txt")
         return
-    kind = kind or _kind(path)
-    with _open(path) as file:
-        yield _read(file, path, kind)
+    kind = kind_of_file(path, kind)
+    with open_file(path) as file:
+        yield read_records(file, path, kind)
 
 
 def same_file(path: str, other: str) -> bool:
@@ -80,7 +81,18 @@ def same_file(path: str, other: str) -> bool:
     return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
-def _kind(path: str) -> str:
+def kind_of_file(path: str, kind: str | None) -> str:
+    """What a file of inputs holds, "jsonl" or "txt".
+
+    Args:
+        path: The file.
+        kind: What it holds if the user said so.
+
+    Raises:
+        UsageError: When neither the user nor the file's name says it.
+    """
+    if kind is not None:
+        return kind
     suffix = Path(path).suffix.lower()
     if suffix not in KINDS:
         raise UsageError(
@@ -90,34 +102,63 @@ def _kind(path: str) -> str:
     return KINDS[suffix]
 
 
-def _open(path: str) -> BinaryIO:
+def open_file(path: str) -> BinaryIO:
+    """Opens a file of inputs.
+
+    Raises:
+        InputError: When it cannot be read.
+    """
     try:
         return open(path, "rb")
     except OSError as error:
         raise InputError(f"--input {path!r} cannot be read: {error.strerror}. Check the path.") from None
 
 
-def _read(file: BinaryIO, name: str, kind: str) -> Iterator[Record]:
-    """The records of a file; lines without anything count as empty texts, and in jsonl as nothing."""
-    for line, where in _lines(file, name):
+def read_records(file: BinaryIO, name: str, kind: str, first_line: int = 1) -> Iterator[Record]:
+    """The records of a file; lines without anything count as empty texts, and in jsonl as nothing.
+
+    Args:
+        file: The file, or a part of it that begins with a line.
+        name: The file's name, for messages.
+        kind: "jsonl" or "txt".
+        first_line: The number of the first line here.
+
+    Raises:
+        InputError: For a bad line, once it is read.
+    """
+    for line, where in _lines(file, name, first_line):
         if kind == "txt":
             yield _checked({"text": line}, where)
         elif line.strip():
             yield _parse(line, where)
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
-    """Each line without its end, and where it is; of all breaks that Unicode knows, only the newline ends one."""
-    number = 0
+def raw_lines(file: BinaryIO, name: str, first_line: int = 1) -> Iterator[tuple[bytes, str]]:
+    """Each line with its end, and where it is; of all breaks that Unicode knows, only the newline ends one.
+
+    The arguments are those of `read_records`.
+
+    Raises:
+        InputError: For a line that is too long.
+    """
+    number = first_line - 1
     while data := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         where = f"{name}, line {number}"
         if len(data) > MAX_LINE_BYTES:
             raise InputError(f"{where}: longer than {MAX_LINE_BYTES // 10**6} MB. Check that this is a text file.")
+        yield data, where
+
+
+def _lines(file: BinaryIO, name: str, first_line: int) -> Iterator[tuple[str, str]]:
+    """Each line as text without its end, and where it is."""
+    encoding = "utf-8-sig" if first_line == 1 else "utf-8"
+    for data, where in raw_lines(file, name, first_line):
         try:
-            line = data.decode("utf-8-sig" if number == 1 else "utf-8")
+            line = data.decode(encoding)
         except UnicodeDecodeError:
             raise InputError(f"{where}: not UTF-8 text. Save the file as UTF-8.") from None
+        encoding = "utf-8"
         yield line.removesuffix("\n").removesuffix("\r"), where
 
 
@@ -127,8 +168,12 @@ def _parse(line: str, where: str) -> Record:
 
     try:
         value = json.loads(line, parse_constant=refuse)
+        if "\\u" in line:  # an escape may be half a character, which no file can hold
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg}). Each line must be one string or object.") from None
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: is not Unicode text, as \\ud800 alone is none. Save it as UTF-8.") from None
     except InputError:
         raise
     except (RecursionError, ValueError):

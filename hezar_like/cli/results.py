@@ -10,16 +10,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
+from ..paths import check_name, shortened
+from ..terminals import is_terminal
 from .parser import UsageError
 from .records import RESULT, Record
 from .terminal import printable, say
 
-__all__ = ["Write", "open_results"]
+__all__ = ["Write", "check_output", "json_line", "open_output", "open_results"]
 
-Write = Callable[[Record, Any], None]
+Write = Callable[[Record, Any], object]
 SHOWN_NUMBERS = 6
 
 
@@ -38,20 +40,46 @@ def open_results(path: str | None) -> Iterator[Write]:
         HubError: When the file cannot be written.
     """
     if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        if sys.stdout is None:
+            raise UsageError("there is no standard output to write to. Give --output FILE")
+        if isinstance(sys.stdout, io.TextIOWrapper) and not is_terminal(sys.stdout):
             sys.stdout.reconfigure(encoding="utf-8")  # as JSON is, whatever the locale says
-        yield _show if sys.stdout.isatty() else lambda record, result: print(_json_line(record, result))
+        yield _show if is_terminal(sys.stdout) else lambda record, result: print(json_line(record, result))
         return
-    from .. import files
+    with open_output(check_output(path)) as file:
+        yield lambda record, result: file.write(f"{json_line(record, result)}\n".encode())
 
-    target = Path(path).expanduser().resolve()  # a link stays, and what it leads to is replaced
+
+def check_output(path: str) -> Path:
+    """The file that an output is written to: where a link leads, so that the link stays.
+
+    Raises:
+        UsageError: When the path is not a place for a file.
+    """
+    try:
+        target = Path(path).expanduser().resolve()
+        check_name(target.name, f"--output {shortened(path)}")
+    except (CheckpointError, OSError, ValueError, RuntimeError):
+        raise UsageError(f"--output {shortened(path)} is no name for a file. Give another") from None
     if target.exists() and (not target.is_file() or _is_standard_output(target)):
         raise UsageError(f"--output {path!r} is not a regular file of its own. Give another name, or leave it out")
-    with (
-        files.stage(target.parent) as staged,
-        staged(target.name).open("w", encoding="utf-8", newline="\n") as file,
-    ):
-        yield lambda record, result: print(_json_line(record, result), file=file)
+    return target
+
+
+@contextmanager
+def open_output(target: Path) -> Iterator[BinaryIO]:
+    """Opens a file that appears when the block ends well, and not before.
+
+    Args:
+        target: What `check_output` gave.
+
+    Raises:
+        HubError: When it cannot be written.
+    """
+    from .. import files
+
+    with files.stage(target.parent) as staged, staged(target.name).open("wb") as file:
+        yield file
 
 
 def _is_standard_output(target: Path) -> bool:
@@ -61,7 +89,12 @@ def _is_standard_output(target: Path) -> bool:
     return False
 
 
-def _json_line(record: Record, result: Any) -> str:
+def json_line(record: Record, result: Any) -> str:
+    """A record with its result as one line, without its end.
+
+    Raises:
+        InputError: When JSON has no word for something in it.
+    """
     try:
         return json.dumps({**record.fields, RESULT: result}, default=_plain, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:

@@ -10,13 +10,16 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+from ..paths import shortened
+
 __all__ = ["Batch", "plan", "windows"]
 
 T = TypeVar("T")
 
-# Padded tokens in one batch when the user names no batch size. On a CPU, few: larger batches gain nothing there and
-# hold more padding. On an accelerator, enough to keep it busy.
-TOKENS_PER_BATCH_ON_CPU = 512
+# Tokens in one batch, padding counted, when the user names no batch size. On a CPU, few: larger batches gain nothing
+# there and take more memory. On an accelerator, enough to keep it busy.
+TOKENS_PER_BATCH_ON_CPU = 1024
 TOKENS_PER_BATCH = 16384
 
 
@@ -86,7 +89,11 @@ def windows(inputs: Iterable[T], size: int, first: int | None = None) -> Iterato
 
 
 def _numbered(inputs: Iterable[T]) -> Iterator[T]:
-    source = iter(inputs)
+    try:
+        source = iter(inputs)
+    except TypeError:
+        kind = type(inputs).__name__
+        raise InputError(f"the inputs are {shortened(inputs)} ({kind}), which has no items; give a list.") from None
     for index in count():
         try:
             item = next(source)

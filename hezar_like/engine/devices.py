@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import cast, get_args
+
 import torch
 
 from ..errors import OptionError
+from .kinds import Quantization
 
-__all__ = ["usable_device"]
+__all__ = ["fastest_dtype", "usable_device", "usable_quantization"]
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """The fastest type of weights there: bfloat16 where the hardware multiplies matrices of it, else float32."""
+    if device.type == "cpu":
+        return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    fast = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if fast else torch.float32
 
 
 def usable_device(device: str | torch.device | None = None) -> torch.device:
@@ -25,3 +36,25 @@ def usable_device(device: str | torch.device | None = None) -> torch.device:
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:  # torch raises each of them for some device
         reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise OptionError(f"the device {device!r} cannot be used here: {reason}. Use 'cpu', or leave it out.") from None
+
+
+def usable_quantization(quantize: object, device: torch.device, writes: bool) -> Quantization | None:
+    """A way to round weights that works there.
+
+    Args:
+        quantize: "int8", "int4", or None.
+        device: Where the model is.
+        writes: Whether it writes tokens one by one: what only reads is slower and less exact with it than in bfloat16.
+
+    Raises:
+        OptionError: When there is no such way, or it does not work there or would be of no use.
+    """
+    if quantize is None:
+        return None
+    if quantize not in get_args(Quantization) or device.type != "cpu":
+        raise OptionError(f"quantize is {quantize!r} on {device}; it must be 'int8' or 'int4', with device='cpu'.")
+    if not writes:
+        raise OptionError(
+            f"quantize={quantize!r} is for models that write. For this one dtype='bfloat16' is faster and more exact."
+        )
+    return cast(Quantization, quantize)

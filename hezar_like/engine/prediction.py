@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError, NonFiniteOutput, OptionError, did_you_mean
 from .batches import Batch, by_input, plan, unbatch, windows
 from .devices import usable_device
+from .fitting import in_parts_that_fit, naming_memory
+from .memory import give_back_freed
+from .packing import Reads, reading_only
 from .routing import accepted, check_positive, route
+from .running import evaluating
+from .threads import spread
 
 __all__ = ["Predicting", "Writing", "stream", "stream_pieces"]
 
 T = TypeVar("T")
 DEFAULT_BATCH_SIZE = 32
-_lock = threading.Lock()
-_running: WeakKeyDictionary[Any, tuple[int, tuple[Any, ...]]] = WeakKeyDictionary()
-"""For each model that predicts at the moment: in how many threads, and its modules to put back into training mode."""
+TIDIED_AFTER = 10_000
+"""Inputs of a stream, after which it gives back memory that lies free in small pieces: of these there would be more and
+more."""
 OWN_OPTIONS = ("batch_size", "device", "post_process", "preprocess", "progress")
 
 
@@ -32,6 +35,7 @@ class Predicting(Protocol):
 
     is_generative: ClassVar[bool]
     batches_per_window: ClassVar[int]
+    threads: ClassVar[int | None]
     forward_options: ClassVar[tuple[str, ...] | None]
     training: bool
 
@@ -41,6 +45,8 @@ class Predicting(Protocol):
     def input_names(self) -> frozenset[str] | None: ...
     @property
     def device(self) -> torch.device: ...
+    @property
+    def tokens_read(self) -> Reads: ...
     @property
     def preprocess(self) -> Callable[..., Any]: ...
     @property
@@ -82,9 +88,10 @@ def stream_pieces(
     def pieces() -> Iterator[tuple[int, Any]]:
         start = 0
         for window in _windows(model, inputs, _window_size(model, limit), first=limit or 1):
-            with _numbered_from(start):
+            with _numbered_from(start), naming_memory():  # what was given out cannot be tried again
                 prepared = model.preprocess(window, **routed[0])
-                for indices, batch in _batches(model, prepared, limit):
+                for indices in _batches(model, prepared, limit):
+                    batch = prepared.select(indices)
                     for row, piece in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
                         yield start + indices[row], piece
             start += len(window)
@@ -94,7 +101,7 @@ def stream_pieces(
 
 def _evaluated(model: Predicting, steps: Iterator[T]) -> Iterator[T]:
     """Runs steps without gradients, and without leaving that to whoever takes what they yield."""
-    with _evaluating(model):
+    with evaluating(cast(nn.Module, model)):
         while True:
             with torch.inference_mode():
                 try:
@@ -133,6 +140,8 @@ def _start(
     routed = route(options, model.preprocess, run, *others, only=model.forward_options, also=OWN_OPTIONS)
     if device is not None:
         model.to(usable_device(device))
+    if model.device.type == "meta":
+        raise OptionError("the model is on the device 'meta', where weights have no values. Load it on another.")
     return None if isinstance(batch_size, str) else batch_size, routed
 
 
@@ -151,10 +160,9 @@ def _numbered_from(start: int) -> Iterator[None]:
         raise
 
 
-def _batches(model: Predicting, prepared: Batch, limit: int | None) -> Iterator[tuple[list[int], Batch]]:
-    """Batches of similar length, with the numbers of their inputs."""
-    for indices in plan(prepared.lengths, limit, on_cpu=model.device.type == "cpu"):
-        yield indices, prepared.select(indices)
+def _batches(model: Predicting, prepared: Batch, limit: int | None) -> list[list[int]]:
+    """Batches of similar length: the numbers of their inputs."""
+    return plan(prepared.lengths, limit, on_cpu=model.device.type == "cpu")
 
 
 def _results(
@@ -167,13 +175,22 @@ def _results(
 ) -> Iterator[Any]:
     if not preprocess:
         _check_names(inputs, model.input_names)
-        yield from _window(model, inputs, _count(inputs), limit, False, post_process, routed)
+        with naming_memory():
+            results = _window(model, inputs, _count(inputs), limit, False, post_process, routed)
+        yield from results
         return
     start = 0
     for window in _windows(model, inputs, _window_size(model, limit)):
+
+        def run(part: slice, window: Any = window) -> list[Any]:
+            with _numbered_from(part.start):
+                return _window(model, window[part], part.stop - part.start, limit, True, post_process, routed)
+
         with _numbered_from(start):
-            results = _window(model, window, len(window), limit, True, post_process, routed)
+            results = in_parts_that_fit(model, range(len(window)), run)
         yield from results
+        if start % TIDIED_AFTER + len(window) >= TIDIED_AFTER:
+            give_back_freed()
         start += len(window)
 
 
@@ -214,43 +231,28 @@ def _window(
     routed: list[dict[str, Any]],
 ) -> list[Any]:
     """The results of some inputs that are prepared together."""
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(cast(nn.Module, model)), torch.inference_mode():
         prepared = model.preprocess(window, **routed[0]) if preprocess else window
         if not isinstance(prepared, Batch):
             return _batch(model, prepared, count, post_process, routed)
         results: list[Any] = [None] * count
-        for indices, batch in _batches(model, prepared, limit):
-            part = _batch(model, batch, len(indices), post_process, routed)
-            for index, result in zip(indices, part, strict=True):
+
+        def place(indices: list[int]) -> None:
+            def run(part: slice) -> list[Any]:
+                own = indices[part]
+                return _batch(model, prepared.select(own), len(own), post_process, routed)
+
+            for index, result in zip(indices, in_parts_that_fit(model, indices, run), strict=True):
                 results[index] = result
+
+        spread(place, _batches(model, prepared, limit), model.threads)
         return results
-
-
-@contextmanager
-def _evaluating(model: Predicting) -> Iterator[None]:
-    """Dropout is off while any thread predicts; the last one to finish puts back what was in training mode."""
-    with _lock:
-        count, training = _running.get(model, (0, ()))
-        now = tuple(part for part in model.modules() if part.training)
-        if now:
-            training = tuple(dict.fromkeys((*training, *now)))
-            model.train(False)
-        _running[model] = count + 1, training
-    try:
-        yield
-    finally:
-        with _lock:
-            count, training = _running.pop(model)
-            if count > 1:
-                _running[model] = count - 1, training
-            else:
-                for part in training:
-                    part.training = True
 
 
 def _batch(model: Predicting, batch: Any, count: int, post_process: bool, routed: list[dict[str, Any]]) -> list[Any]:
     run = model.infer if post_process else model.run
-    outputs = run(_to_device(batch, model.device), **routed[1])
+    with reading_only(model.tokens_read if post_process else "all"):
+        outputs = run(_to_device(batch, model.device), **routed[1])
     _check_finite(outputs)
     if post_process:
         outputs = model.post_process(outputs, **accepted(model.post_process, {"batch": batch}), **routed[2])

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
+from ..terminals import is_terminal
+
 T = TypeVar("T")
 SECONDS_BEFORE_SHOWN = 2.0
 
@@ -19,7 +21,7 @@ def with_progress(results: Iterable[T], total: object, progress: bool | Literal[
         total: The inputs; their number is shown when it is known.
         progress: True, False, or "auto": only on a terminal, and only when it takes longer than two seconds.
     """
-    if progress is False or (progress == "auto" and not sys.stderr.isatty()):
+    if progress is False or (progress == "auto" and not is_terminal(sys.stderr)):
         return iter(results)
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # its own bar, which honours its variables
 
@@ -39,7 +41,7 @@ def seconds_bar(progress: bool | Literal["auto"]) -> Iterator[Callable[[float, f
     Yields:
         What is to be told how many more seconds are done, and how many more there are; None where nothing is shown.
     """
-    if progress is False or (progress == "auto" and not sys.stderr.isatty()):
+    if progress is False or (progress == "auto" and not is_terminal(sys.stderr)):
         yield None
         return
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]

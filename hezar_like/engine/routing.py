@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..errors import OptionError, did_you_mean
 
@@ -34,8 +35,20 @@ def accepted(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[st
 
 def names_of_parameters(function: Callable[..., Any]) -> frozenset[str] | None:
     """What a function takes by name; None for one that takes any, with `**kwargs`."""
-    parameters = inspect.signature(function).parameters
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else frozenset(parameters)
+    parameters = _parameters(function)
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else frozenset(p.name for p in parameters)
+
+
+_known: WeakKeyDictionary[Callable[..., Any], list[inspect.Parameter]] = WeakKeyDictionary()
+"""The parameters of what methods are made of, `self` left out: to find them takes as long as a small layer."""
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    if not inspect.ismethod(function) or not inspect.isfunction(function.__func__):
+        return list(inspect.signature(function).parameters.values())
+    if function.__func__ not in _known:
+        _known[function.__func__] = list(inspect.signature(function).parameters.values())
+    return _known[function.__func__]
 
 
 def route(
@@ -69,7 +82,7 @@ def route(
     names: set[str] = set()
     open_ended = []
     for function, own in zip(functions, taken, strict=True):
-        parameters = list(inspect.signature(function).parameters.values())[1:]
+        parameters = _parameters(function)[1:]
         keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"batch"}
         if function is run and only is not None:
             keywords, parameters = set(only), []

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, listed
 from ..hub import Source
 from ..keymap import KeyMap
 from ..preprocessors import PreprocessorsContainer
@@ -224,7 +224,7 @@ def _settings(path: Path | None) -> dict[str, Any]:
     """The fields of `generation_config` that config.json tells."""
     values = {} if path is None else read_json(path)
     if unknown := sorted(values.keys() - SETTINGS.keys()):
-        logger.warning(f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}")
+        logger.warning(f"{path}: these settings are unknown here and have no effect: {listed(unknown)}")
     fields = {field: values.get(key) for key, field in SETTINGS.items() if field is not None}
     return {field: value for field, value in fields.items() if value is not None}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..configs import ModelConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, listed
 from ..family import family_of
 from ..generation import GenerationConfig, generation_field
 from ..preprocessors.transformers_tokenizer import Find
@@ -53,7 +53,7 @@ def from_settings(kind: type[G], settings: Mapping[str, Any], where: str) -> G:
     values = {key: value for key, value in settings.items() if key in known and value is not None}
     others = [key for key in settings if key not in known | IRRELEVANT and not key.startswith("_")]
     if unknown := [key for key in others if not _does_nothing(settings[key])]:
-        names = ", ".join(map(repr, unknown))
+        names = listed(unknown)
         logger.warning(f"{where}: these settings of generation are unknown here and have no effect: {names}")
     if stop := settings.get("stop_strings"):
         values["stop"] = [stop] if isinstance(stop, str) else stop

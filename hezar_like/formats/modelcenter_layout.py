@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..configs import ModelConfig
-from ..errors import ConfigError, OptionError, did_you_mean
+from ..errors import ConfigError, OptionError, did_you_mean, listed
 from ..family import Family
 from ..fields import coerce
 from ..keymap import KeyMap, Stored, Table
@@ -134,7 +134,7 @@ class Layout:
         unknown = [key for key in given if key not in (*self.defaults, *self.irrelevant)]
         if unknown:
             near = did_you_mean(unknown[0], self.defaults)
-            raise ConfigError(f"{where}: ModelCenter has no {', '.join(map(repr, unknown))} for this model.{near}")
+            raise ConfigError(f"{where}: ModelCenter has no {listed(unknown)} for this model.{near}")
         new = any(key in given for key in self.newer) or str(given.get("ffn_activate_fn")).endswith("gelu_new")
         values = {**self.defaults, **(self.older if told == "2022" or (told is None and not new) else {}), **given}
         return {
@@ -153,7 +153,7 @@ class Layout:
             expected["proj_bias"] = self.head_bias
         for key, value in expected.items():
             if values[key] != value:
-                raise ConfigError(f"{where}: {key} is {values[key]!r}; only {value!r} is supported here.")
+                raise ConfigError(f"{where}: {key} is {values[key]!r:.100}; only {value!r} is supported here.")
         heads, size, width = values["num_heads"], values["dim_head"], values["dim_model"]
         if "dim_head" not in self.settings and heads * size != width:
             raise ConfigError(
@@ -224,7 +224,7 @@ class Layout:
 def _check_mask_value(value: Any, where: str) -> None:
     try:
         low = float(value) <= LOOK_NOWHERE
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         low = False
     if not low:
         raise ConfigError(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, OptionError
+from ..errors import ConfigError, OptionError, listed
 from ..family import Family
-from ..files import check_name
 from ..hub import Source
+from ..paths import check_name
 from ..preprocessors import PreprocessorsContainer
 from ..preprocessors.transformers_tokenizer import Find
-from ..text_files import read_json
+from ..text_files import read_bounded, read_json
 from .format import Checkpoint, Content, Request, register_format
 from .transformers import Transformers
 
 logger = logging.getLogger("hezar_like")
+MAX_MODULES_BYTES = 1_000_000
 MODULES = "modules.json"
 # By the name in today's files and the one in older files.
 POOLINGS = {
@@ -57,12 +59,15 @@ class SentenceTransformers(Transformers):
         path = source.find("config_sentence_transformers.json")
         settings = read_json(path) if path else {}
         name = settings.get("similarity_fn_name") or "cosine"
-        if name not in SIMILARITIES:
-            raise ConfigError(f"{path}: similarity_fn_name {name!r} is not supported; only cosine and dot are.")
-        prompt = settings.get("default_prompt_name") and settings["prompts"][settings["default_prompt_name"]]
+        if not isinstance(name, str) or name not in SIMILARITIES:
+            raise ConfigError(f"{path}: similarity_fn_name {name!r:.100} is not supported; only cosine and dot are.")
+        prompts, prompt_name = settings.get("prompts"), settings.get("default_prompt_name")
+        prompt = prompts.get(str(prompt_name)) if prompt_name and isinstance(prompts, Mapping) else None
+        if prompt_name and prompt is None:
+            raise ConfigError(f"{path}: there is no prompt {prompt_name!r:.100}, the default. Save the model again.")
         if prompt:
             logger.warning(
-                f"{path}: texts for this model begin with {prompt!r}, which is not added here. Add it yourself."
+                f"{path}: texts for this model begin with {prompt!r:.200}, which is not added here. Add it yourself."
             )
         extra["similarity_function"] = SIMILARITIES[name]
         wanted = Request("text_embedding", request.model_filename, request.config_filename)
@@ -108,14 +113,14 @@ def _modules(source: Source) -> dict[str, str]:
     """The folder of each module by its kind."""
     path = source.get(MODULES)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bounded(path, MAX_MODULES_BYTES))
         modules = {str(item["type"]).rpartition(".")[2]: str(item["path"]) for item in content}
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ConfigError(f"{path}: is not a list of modules with type and path. Save the model again.") from None
     unknown = modules.keys() - {"Transformer", "Pooling", "Normalize"}
     if unknown or "Transformer" not in modules:
         raise ConfigError(
-            f"{path}: the modules {sorted(modules)} are not supported; a Transformer with Pooling and Normalize is."
+            f"{path}: the modules {listed(sorted(modules))} are not supported; Transformer, Pooling and Normalize are."
         )
     for folder in modules.values():
         if folder:
@@ -129,7 +134,7 @@ def _pooling(path: Path) -> str:
     chosen = list(map(str, named if isinstance(named, list) else [named]))
     chosen += [key for key, value in values.items() if key.startswith("pooling_mode_") and value is True]
     if len(chosen) != 1 or chosen[0] not in POOLINGS:
-        raise ConfigError(f"{path}: the pooling {chosen} is not supported; exactly one of {sorted(POOLINGS)} is.")
+        raise ConfigError(f"{path}: the pooling {listed(chosen)} is not supported; just one of {sorted(POOLINGS)} is.")
     return POOLINGS[chosen[0]]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs import ModelConfig
-from ..errors import ConfigError, OptionError
+from ..errors import ConfigError, OptionError, listed
 from ..family import Family
 from .transformers_settings import irrelevant_settings
 
@@ -53,14 +53,14 @@ class SettingsMap:
             raise ConfigError(f"{path}: the settings {', '.join(map(repr, missing))} are missing. Add them.")
         for key, value in self.fixed.items():
             if key in values and values[key] != value:
-                raise ConfigError(f"{path}: {key} is {values[key]!r}; only {value!r} is supported for {family.name!r}.")
+                raise ConfigError(
+                    f"{path}: {key} is {values[key]!r:.100}; only {value!r} is supported for {family.name!r}."
+                )
         names = {**self.optional, **self.required}
         said = {*names, *self.fixed, *self.known, *irrelevant_settings(values, family, Path(path))}
         unknown = [key for key in values if key not in said and not key.startswith("_")]
         if unknown:
-            logger.warning(
-                f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}"
-            )
+            logger.warning(f"{path}: these settings are unknown here and have no effect: {listed(unknown)}")
         result = {name: values[key] for key, name in names.items() if key in values}
         return result | self._constants(result)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs import ModelConfig
-from ..errors import ConfigError, OptionError, did_you_mean
+from ..errors import CheckpointError, ConfigError, OptionError, did_you_mean, listed
 from ..family import Family, family_of
 from ..hub import Source
 from ..preprocessors import PreprocessorsContainer
@@ -68,7 +68,8 @@ class Transformers(Format):
             extra: Values for fields of the task that other files told.
         """
         path = find(request.config_filename or CONFIG)
-        assert path is not None
+        if path is None:
+            raise CheckpointError(f"{where} has no {request.config_filename or CONFIG!r} there. Save it again.")
         values = read_json(path)
         family_entry = _family(values, path)
         family: Family = family_entry.module_class
@@ -194,7 +195,7 @@ def _fields(values: Mapping[str, Any], entry: Registered, path: Path, *, with_la
     irrelevant = irrelevant_settings(values, family, path)
     unknown = [key for key in values if key not in known | irrelevant and not key.startswith("_")]
     if unknown:
-        logger.warning(f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}")
+        logger.warning(f"{path}: these settings are unknown here and have no effect: {listed(unknown)}")
     fields = {key: values[key] for key in values if key in known and (with_labels or key not in labels)}
     if with_labels and "id2label" in fields:
         fields.pop("num_labels", None)

@@ -47,5 +47,7 @@ def irrelevant_settings(values: Mapping[str, Any], family: Family, path: Path) -
             raise ConfigError(f"{path}: {key!r} is not supported: it asks for another model or for code of its own.")
     for key, value in family.fixed.items():
         if key in values and values[key] != value:
-            raise ConfigError(f"{path}: {key} is {values[key]!r}; only {value!r} is supported for {family.name!r}.")
+            raise ConfigError(
+                f"{path}: {key} is {values[key]!r:.100}; only {value!r} is supported for {family.name!r}."
+            )
     return IRRELEVANT | REFUSED | {*family.irrelevant, *family.fixed}

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, one_line
 
 __all__ = [
     "PICKLE_SUFFIXES", "SAFETENSORS_DTYPES", "PickleFile", "TensorInfo", "WeightFile", "describe", "open_file",
@@ -26,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
+MAX_HEADER_BYTES = 15_000_000  # enough for 100,000 tensors
 WRAPPERS = ("state_dict", "module", "model")
 # What training saves beside weights, and nobody reads here: random states of NumPy, and arguments.
 UNREAD = (
@@ -107,6 +108,11 @@ def open_file(path: Path, *, training_state: bool = False) -> WeightFile:
     """
     if not path.is_file():
         raise CheckpointError(f"weight file {str(path)!r} does not exist; check the path")
+    try:
+        _kind(path)  # reads its beginning
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror}); check its permissions and the disk"
+        raise CheckpointError(f"weight file {describe(path)} {reason}") from error
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix in PICKLE_SUFFIXES:
@@ -151,6 +157,8 @@ class SafetensorsFile:
             self._file: Any = safe_open(path, framework="pt", device="cpu")
             with path.open("rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))
+                if length > MAX_HEADER_BYTES:
+                    raise ValueError(f"a header of {length} bytes, more than {MAX_HEADER_BYTES}")
                 header: dict[str, Any] = read_json(file.read(length))
         self.metadata: dict[str, str] = header.pop("__metadata__", None) or {}
         self.header = {name: self._info(name, entry) for name, entry in header.items()}
@@ -177,6 +185,9 @@ class SafetensorsFile:
             # A panic of the Rust code is no Exception, but must not end the program of a user.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
+            if any("\ud800" <= letter <= "\udfff" for letter in str(self.path)):
+                reason = "cannot be read, because its path is not UTF-8 text; rename the folder"
+                raise CheckpointError(f"weight file {describe(self.path)} {reason}") from None
             kind = _kind(self.path)
             foreign = FOREIGN[kind] if kind not in ("", "safetensors") else _cut_safetensors(self.path)
             reason = foreign or f"is a broken safetensors file ({_one_line(error)}); download it or save it again"
@@ -330,5 +341,5 @@ def _why_not_loaded(error: Exception) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    text = re.sub(r"\x1b\[\d*m", "", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
+    text = one_line(re.sub(r"\x1b\[\d*m", "", str(error)), most=120)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, HubError
-from ..files import check_name
+from ..paths import check_name
 from .weight_files import PICKLE_SUFFIXES, SAFETENSORS_DTYPES
 
 __all__ = ["save_weights", "stale_weights"]

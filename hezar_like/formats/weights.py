@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import CheckpointError
-from ..files import check_name
+from ..errors import CheckpointError, listed
+from ..paths import check_name
 from .weight_files import PICKLE_SUFFIXES, TensorInfo, WeightFile, describe, open_file, read_json
 from .weight_saving import save_weights, stale_weights
 
@@ -17,7 +17,6 @@ __all__ = ["TensorInfo", "Weights", "find_weights", "open_weights", "save_weight
 
 INDEX_SUFFIX = ".index.json"
 MAX_INDEX_BYTES = 10_000_000
-LISTED_NAMES = 20
 
 
 class Weights(Mapping[str, Tensor]):
@@ -77,36 +76,37 @@ class Weights(Mapping[str, Tensor]):
         return f"Weights({self.description}, {len(self)} tensors, {self.nbytes} bytes)"
 
 
-def open_weights(paths: Sequence[Path], index: Path | None = None, *, training_state: bool = False) -> Weights:
-    """Opens one weight file, or all shards of an index.
+def open_weights(paths: Sequence[Path], *, training_state: bool = False) -> Weights:
+    """Opens weight files that have a model together.
 
     Args:
         paths: The files, .safetensors or torch pickles.
-        index: The index file that names them, in the folder its names are relative to.
         training_state: Whether torch pickles may hold the state of training beside their weights.
 
     Raises:
-        CheckpointError: When a file is broken or foreign, or files and index do not agree; lists the names.
+        CheckpointError: When a file is broken or foreign, or a tensor is in two of them.
     """
-    if index is None:
-        files = [open_file(path, training_state=training_state) for path in paths]
-        _check_unique(files)
-        return Weights(files, ", ".join(repr(str(path)) for path in paths))
+    files = [open_file(path, training_state=training_state) for path in paths]
+    _check_unique(files)
+    return Weights(files, ", ".join(repr(str(path)) for path in paths))
+
+
+def _open_shards(index: Path, find: Callable[[str], Path | None], *, training_state: bool) -> Weights:
+    """Opens all shards of an index; they and it must agree."""
     weight_map = _read_index(index)
-    given = set(paths)
-    shards = sorted(set(weight_map.values()))
-    missing = [shard for shard in shards if index.parent / shard not in given]
+    found = {shard: find(shard) for shard in sorted(set(weight_map.values()))}
+    missing = [shard for shard, path in found.items() if path is None]
     if missing:
         raise CheckpointError(
-            f"{str(index)!r} names files that are not there: {_listed(missing)}; download them or save the model again"
+            f"{str(index)!r} names files that are not there: {listed(missing)}; download them or save the model again"
         )
-    opened = {shard: open_file(index.parent / shard, training_state=training_state) for shard in shards}
+    opened = {shard: open_file(path, training_state=training_state) for shard, path in found.items() if path}
     _check_unique(list(opened.values()))
     lacking = [name for name, shard in weight_map.items() if name not in opened[shard].header]
     omitted = [name for file in opened.values() for name in file.header if name not in weight_map]
     if lacking or omitted:
-        faults = [f"tensors not in the file it names: {_listed(lacking)}"] if lacking else []
-        faults += [f"tensors of the files that it omits: {_listed(omitted)}"] if omitted else []
+        faults = [f"tensors not in the file it names: {listed(lacking)}"] if lacking else []
+        faults += [f"tensors of the files that it omits: {listed(omitted)}"] if omitted else []
         raise CheckpointError(f"{str(index)!r} does not fit its files ({'; '.join(faults)}); save the model again")
     return Weights(list(opened.values()), repr(str(index)))
 
@@ -129,10 +129,9 @@ def find_weights(
         path = find(candidate)
         if path is None:
             continue
-        if not candidate.endswith(INDEX_SUFFIX):
-            return open_weights([path], training_state=training_state)
-        shards = [find(shard) for shard in sorted(set(_read_index(path).values()))]
-        return open_weights([shard for shard in shards if shard is not None], path, training_state=training_state)
+        if candidate.endswith(INDEX_SUFFIX):
+            return _open_shards(path, find, training_state=training_state)
+        return open_weights([path], training_state=training_state)
     raise CheckpointError(
         f"{where} has no weights; looked for {', '.join(map(repr, candidates))}: "
         f"check that it is a model, or save it again"
@@ -168,9 +167,4 @@ def _check_unique(files: Sequence[WeightFile]) -> None:
     doubled = [name for name, count in counts.items() if count > 1]
     if doubled:
         names = ", ".join(repr(str(file.path)) for file in files[:3])
-        raise CheckpointError(f"tensors are in more than one of {names}: {_listed(doubled)}; save the model again")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
-    return ", ".join(map(repr, names[:LISTED_NAMES])) + more
+        raise CheckpointError(f"tensors are in more than one of {names}: {listed(doubled)}; save the model again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .search import Search, Steps
+from .search import Search, Steps, most_likely
 
 __all__ = ["prompt_lookup"]
 
@@ -28,7 +28,7 @@ def prompt_lookup(search: Search) -> Steps:
         accepted = []
         for place in range(scores.size(1)):
             ruled = search.ruled(scores[:, place])
-            token = ruled.argmax(-1)
+            token = most_likely(ruled)
             found.append(ruled.log_softmax(-1).gather(1, token[:, None])[:, 0])
             search.append(token)
             accepted.append(token)

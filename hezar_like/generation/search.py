@@ -15,7 +15,7 @@ from .options import GenerationConfig
 from .processors import NOTHING, Processor, Written, processors
 from .stopping import StopTexts
 
-__all__ = ["Result", "Search", "Steps", "finish"]
+__all__ = ["Result", "Search", "Steps", "finish", "most_likely"]
 
 
 @dataclass
@@ -46,6 +46,11 @@ class Result:
 Steps: TypeAlias = Generator[Tensor, None, Result]
 """A search at work: it yields the new tokens of a step, [rows, any] int64 (`NOTHING`: none), and returns the result. Of
 beams they are those of the best beginnings so far, which others may still overtake."""
+
+
+def most_likely(scores: Tensor) -> Tensor:
+    """The best token of each row, [rows, vocabulary] to [rows] int64; `argmax` takes three times as long on a CPU."""
+    return scores.max(-1).indices
 
 
 def finish(steps: Steps) -> Result:
@@ -154,7 +159,7 @@ class Search:
             written = Written(self.tokens, self.new, limits)
             for rule in self._rules:
                 scores = rule(scores, written)
-            if bool((scores == float("-inf")).all(-1).any()):
+            if bool((scores.amax(-1) == float("-inf")).any()):
                 raise OptionError(
                     "the rules leave no token to write. Check suppress_tokens, bad_words_ids and no_repeat_ngram_size, "
                     f"and whether forced tokens are below the vocabulary's size, {scores.size(-1)}."
@@ -191,9 +196,7 @@ class Search:
             last: The last tokens, any shape.
             new: All new tokens up to them, [..., length]; only needed where texts end texts.
         """
-        done = torch.zeros_like(last, dtype=torch.bool)
-        for end in self._end_tokens:
-            done |= last == end
+        done = last == self._end_tokens[0] if len(self._end_tokens) == 1 else torch.isin(last, self.ends)
         if self.stop is not None and new is not None:
             rows = new[..., -self.stop.reach :].flatten(0, -2).tolist()
             done |= self.stop(rows).to(done.device).view(last.shape)

@@ -6,7 +6,7 @@ import torch
 
 from .processors import NOTHING
 from .sampling import Chance, draw, narrow
-from .search import Search, Steps
+from .search import Search, Steps, most_likely
 
 __all__ = ["token_by_token"]
 
@@ -34,7 +34,7 @@ def token_by_token(search: Search, *, scored: bool = False) -> Steps:
     chosen, found = [], []
     while True:
         scores = search.ruled(scores)
-        token = scores.argmax(-1) if chance is None else draw(narrow(scores, config), chance.next())
+        token = most_likely(scores) if chance is None else draw(narrow(scores, config), chance.next())
         if scored:
             found.append(scores.log_softmax(-1).gather(1, token[:, None])[:, 0])
         if some:

@@ -114,7 +114,8 @@ class Attention(nn.Module):
         rows = q.size(0) // k.size(0)
         if rows > 1:  # what looks at the same keys are queries of one row: nothing is copied for them
             q = q.view(-1, rows, *q.shape[1:]).transpose(1, 2).flatten(2, 3)
-        y = self.attend(q, k, v, mask, causal, probabilities)
+        # A cache keeps the type of what came first, which may have been another.
+        y = self.attend(q.to(k.dtype), k, v, mask, causal, probabilities).to(q.dtype)
         if rows > 1:
             y = _apart(y, rows)
             if probabilities is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -13,29 +11,61 @@ FIRST_ROOM = 64
 class KeyValues:
     """Keys and values of one attention, growing at the end.
 
-    They live in buffers with room to grow, so that a step of one token copies one token.
+    They live in a buffer with room to grow, so that a step of one token copies one token. Later ones are kept in the
+    type of the first.
     """
 
     def __init__(self) -> None:
         self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
+        self._kept: Tensor | None = None  # keys and values, [2, batch, heads, room, channels]
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Adds some, [batch, heads, new, channels] each, and returns all."""
         start, end = self.length, self.length + keys.size(2)
-        if self._keys is None or self._values is None or end > self._keys.size(2) or self._has_gradients(keys):
-            self._keys, self._values = self._grown(self._keys, keys), self._grown(self._values, values)
+        if self._kept is None or end > self._kept.size(3) or self._has_gradients(keys):
+            self._kept = self._grown(keys, values)
         else:
-            self._keys.narrow(2, start, end - start).copy_(keys)
-            self._values.narrow(2, start, end - start).copy_(values)
+            new = self._kept.narrow(3, start, end - start)
+            new[0].copy_(keys)
+            new[1].copy_(values)
         self.length = end
-        return self._keys.narrow(2, 0, end), self._values.narrow(2, 0, end)
+        return self.read()
+
+    def append_projected(self, projected: Tensor, heads: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Adds one token, in few steps.
+
+        Args:
+            projected: Queries, keys and values beside each other, [batch, (heads + 2 * others) * channels], where
+                `others` is the number of heads that keys and values have.
+            heads: Of the queries.
+            channels: Of a head.
+
+        Returns:
+            The queries, [batch, heads, 1, channels], and all keys and values.
+        """
+        batch, width = projected.shape
+        row, offset = projected.stride(0), projected.storage_offset()
+        others = (width // channels - heads) // 2
+        queries = projected.as_strided((batch, heads, 1, channels), (row, channels, channels, 1), offset)
+        new = projected.as_strided(
+            (2, batch, others, 1, channels),
+            (others * channels, row, channels, channels, 1),
+            offset + heads * channels,
+        )
+        kept = self._kept
+        if kept is None or self.length == kept.size(3) or self._has_gradients(projected):
+            return queries, *self.append(new[0], new[1])
+        size, strides, start = kept.shape, kept.stride(), self.length
+        kept.as_strided(new.shape, strides, start * strides[3]).copy_(new)
+        self.length = start + 1
+        shape, strides_of_one = (size[1], size[2], self.length, size[4]), strides[1:]
+        return queries, kept.as_strided(shape, strides_of_one, 0), kept.as_strided(shape, strides_of_one, strides[0])
 
     def read(self) -> tuple[Tensor, Tensor]:
         """All keys and values, [batch, heads, length, channels] each."""
-        assert self._keys is not None and self._values is not None
-        return self._keys.narrow(2, 0, self.length), self._values.narrow(2, 0, self.length)
+        assert self._kept is not None
+        keys, values = self._kept.narrow(3, 0, self.length).unbind(0)
+        return keys, values
 
     def select(self, rows: Tensor) -> None:
         """Keeps these rows of the batch, in this order; a row may be kept several times.
@@ -43,20 +73,19 @@ class KeyValues:
         Args:
             rows: [new batch] int64.
         """
-        if self._keys is not None and self._values is not None:
-            self._keys, self._values = self._keys.index_select(0, rows), self._values.index_select(0, rows)
+        if self._kept is not None:
+            self._kept = self._kept.index_select(1, rows)
 
     def expand(self, times: int) -> None:
         """Keeps every row of the batch so many times."""
-        if self._keys is not None and self._values is not None:
-            self._keys, self._values = (kept.repeat_interleave(times, 0) for kept in (self._keys, self._values))
+        if self._kept is not None:
+            self._kept = self._kept.repeat_interleave(times, 1)
 
     def move(self, sources: Tensor, targets: Tensor, start: int) -> None:
         """Copies what stands from `start` on of some rows, [moved] int64, to others."""
-        for kept in (self._keys, self._values):
-            if kept is not None:
-                part = kept[:, :, start : self.length]
-                part[targets] = part[sources]
+        if self._kept is not None:
+            part = self._kept[:, :, :, start : self.length]
+            part.index_copy_(1, targets, part.index_select(1, sources))
 
     def forget(self, count: int) -> None:
         """Takes back the last positions."""
@@ -64,17 +93,20 @@ class KeyValues:
 
     def _has_gradients(self, new: Tensor) -> bool:
         """Whether writing in place would break gradients."""
-        return new.requires_grad or (self._keys is not None and self._keys.requires_grad)
+        return new.requires_grad or (self._kept is not None and self._kept.requires_grad)
 
-    def _grown(self, old: Tensor | None, new: Tensor) -> Tensor:
-        start, needed = self.length, self.length + new.size(2)
+    def _grown(self, keys: Tensor, values: Tensor) -> Tensor:
+        new, old, start = torch.stack((keys, values)), self._kept, self.length
+        needed = start + keys.size(2)
         if self._has_gradients(new):
-            return new if old is None else torch.cat((old[:, :, :start], new), 2)
+            return new if old is None else torch.cat((old[:, :, :, :start], new), 3)
         room = max(FIRST_ROOM, needed + needed // 2) if start else needed
-        grown = new.new_empty(*new.shape[:2], room, new.size(3))
+        if room == needed and old is None:
+            return new
+        grown = (new if old is None else old).new_empty(*new.shape[:3], room, new.size(4))
         if old is not None:
-            grown[:, :, :start] = old[:, :, :start]
-        grown[:, :, start:needed] = new
+            grown[:, :, :, :start] = old[:, :, :, :start]
+        grown[:, :, :, start:needed] = new
         return grown
 
 
@@ -87,14 +119,11 @@ class Cache:
     Attributes:
         own: Of each block's attention over what was decoded.
         cross: Of each block's attention over the encoder's output.
-        run: What runs the decoder's stack in its place, where something faster than its blocks does; takes what
-            `Stack.forward` takes.
     """
 
     def __init__(self, layers: int) -> None:
         self.own = [KeyValues() for _ in range(layers)]
         self.cross = [KeyValues() for _ in range(layers)]
-        self.run: Callable[..., Tensor] | None = None
         self._mask: Tensor | None = None
 
     @property

@@ -42,7 +42,7 @@ class LinearChainCRF(nn.Module):
         labels = labels.masked_fill(~mask, 0)
         own = scores.gather(2, labels[..., None])[..., 0]
         pairs = self.transitions.float()[labels[:, :-1], labels[:, 1:]]
-        total = self._forward(scores, mask)[:, -1].logsumexp(-1) * mask[:, 0]
+        _, total = self._forward(scores, mask)
         return total - (own * mask).sum(1) - (pairs * mask[:, 1:]).sum(1)
 
     @torch.no_grad()
@@ -60,23 +60,34 @@ class LinearChainCRF(nn.Module):
         order, mask = _to_the_front(mask)
         back = order.argsort(1)
         scores = scores.float().gather(1, order[..., None].expand_as(scores))
-        probabilities = (self._forward(scores, mask) + self._backward(scores, mask)).softmax(-1)
+        probabilities = (self._forward(scores, mask)[0] + self._backward(scores, mask)).softmax(-1)
         best = self._viterbi(scores, mask).gather(1, back)
         return best, probabilities.gather(1, back[..., None].expand_as(scores))
 
-    def _forward(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """For each token and label, the log of the sum over all chains that end there, [batch, length, labels]."""
-        transitions, states = self.transitions.float(), [scores[:, 0]]
-        for step in range(1, scores.size(1)):
-            ahead = (states[-1][:, :, None] + transitions).logsumexp(1) + scores[:, step]
-            states.append(torch.where(mask[:, step, None], ahead, states[-1]))
-        return torch.stack(states, 1)
+    # Sums over chains grow with their length, and float32 has less and less room behind the point for them: what a
+    # token's labels have in common is taken out at each step.
+
+    def _forward(self, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """For each token and label, the log of its share of the sum over all chains that end at the token.
+
+        Returns:
+            The shares, [batch, length, labels], and the log of the sum over all whole chains, [batch].
+        """
+        transitions, state = self.transitions.float(), torch.zeros_like(scores[:, 0])
+        states, total = [], state[:, 0]
+        for step in range(scores.size(1)):
+            before = (state[:, :, None] + transitions).logsumexp(1) if step else state
+            ahead, common = _shares(before + scores[:, step])
+            state = torch.where(mask[:, step, None], ahead, state)
+            total = total + common * mask[:, step]
+            states.append(state)
+        return torch.stack(states, 1), total
 
     def _backward(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """For each token and label, the log of the sum over all chains that go on from there."""
+        """For each token and label, the log of its share of the sum over all chains that go on from there."""
         transitions, states = self.transitions.float(), [torch.zeros_like(scores[:, 0])]
         for step in range(scores.size(1) - 1, 0, -1):
-            behind = (transitions + (scores[:, step] + states[-1])[:, None]).logsumexp(2)
+            behind, _ = _shares((transitions + (scores[:, step] + states[-1])[:, None]).logsumexp(2))
             states.append(torch.where(mask[:, step, None], behind, states[-1]))
         return torch.stack(states[::-1], 1)
 
@@ -106,6 +117,12 @@ class CRFHead(TokenHead):
     def __init__(self, width: int, labels: int, *, dropout: float = 0.0, bias: bool = True) -> None:
         super().__init__(width, labels, dropout=dropout, bias=bias)
         self.crf = LinearChainCRF(labels)
+
+
+def _shares(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Logs of sums by label as those of shares, [batch, labels], and the log of the whole sum, [batch]."""
+    common = sums.logsumexp(-1)
+    return sums - common[:, None], common
 
 
 def _to_the_front(mask: Tensor) -> tuple[Tensor, Tensor]:

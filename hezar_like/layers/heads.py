@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from .mlp import activation_named
+from .substitutes import Linear
 
 
 class Pooler(nn.Module):
@@ -80,7 +83,7 @@ class LanguageModelHead(nn.Module):
         unused: int = 0,
     ) -> None:
         super().__init__()
-        self.out = nn.Linear(width, vocabulary, bias)
+        self.out = Linear(width, vocabulary, bias)
         self.scale, self.softcap, self.unused = scale, softcap, unused
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,6 +98,33 @@ class LanguageModelHead(nn.Module):
                 (scores[..., : -self.unused], torch.full_like(scores[..., -self.unused :], -torch.inf)), -1
             )
         return scores
+
+    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross entropy of the scores of all tokens whose label is not -100, without keeping these scores.
+
+        Memory is for some tokens at a time; on a CPU that takes longer. Under autocast it is computed in that type.
+
+        Args:
+            x: [..., width].
+            labels: [...] int64.
+
+        Returns:
+            A scalar in float32.
+
+        Raises:
+            ConfigError: When scores are changed after the projection, or torch is older than 2.13.
+        """
+        if self.softcap is not None or self.unused or not hasattr(F, "linear_cross_entropy"):
+            raise ConfigError("fused_loss needs torch 2.13, and a head whose scores are those of its last layer.")
+        x = x.flatten(0, -2) * self.scale
+        weight: Tensor = self.out.weight
+        bias: Tensor | None = self.out.bias
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        options = nn.LinearCrossEntropyOptions()
+        loss: Tensor = F.linear_cross_entropy(x, weight, labels.flatten(), linear_bias=bias, options=options)
+        return loss.float()
 
 
 class TokenHead(nn.Module):
@@ -137,7 +167,7 @@ class MaskFillingHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, epsilon)
-        self.out = nn.Linear(width, vocabulary)
+        self.out = Linear(width, vocabulary)
         self.activation = activation_named(activation)
 
     def forward(self, x: Tensor) -> Tensor:

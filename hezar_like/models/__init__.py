@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from ..builders import build_model as build_model
@@ -11,13 +12,15 @@ if TYPE_CHECKING:
     from ..registry import register_model as register_model
     from .model import Model as Model
 
-_HERE = {
-    "Model": ".model",
-    "ModelConfig": "..configs",
-    "build_model": "..builders",
-    "register_model": "..registry",
-}
-__all__ = sorted(_HERE)
+__all__, _named, __dir__ = lazy_names(
+    __name__,
+    {
+        "model": ("Model",),
+        "..builders": ("build_model",),
+        "..configs": ("ModelConfig",),
+        "..registry": ("register_model",),
+    },
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -26,9 +29,7 @@ def __getattr__(name: str) -> Any:
     `BertConfig`, `BERTConfig`, `BertTextClassification` and `BertTextClassificationConfig` need no list: they are
     registry names in capitals.
     """
-    if name in _HERE:
-        return getattr(import_module(_HERE[name], __name__), name)
-    if name[:1].isupper():
+    if name not in __all__ and name[:1].isupper():
         from ..registry import models_registry
 
         wanted = name.lower().removesuffix("config")
@@ -36,8 +37,4 @@ def __getattr__(name: str) -> Any:
             if entry_name.replace("_", "") == wanted:
                 entry = models_registry[entry_name]
                 return entry.config_class if name.endswith("Config") else entry.module_class
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+    return _named(name)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import files, hub, loading, model_card, saving
+from .. import hub, loading, paths, saving
 from ..configs import ModelConfig
 from ..engine import prediction
-from ..engine.devices import usable_device
+from ..engine.compiling import compile_blocks
+from ..engine.devices import fastest_dtype, usable_device, usable_quantization
+from ..engine.kinds import Quantization
+from ..engine.packing import Reads
 from ..engine.progress import with_progress
 from ..engine.routing import names_of_parameters
+from ..engine.running import Accelerated
 from ..errors import OptionError, PreprocessorError
 from ..formats import Content, write
 from .summary import describe, tabulate
@@ -27,10 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Model"]
 
-logger = logging.getLogger("hezar_like")
 
-
-class Model(nn.Module):
+class Model(Accelerated):
     """Base of all models. Subclass it for one of your own: build the layers in `__init__`, override what differs.
 
     `predict` runs `preprocess`, then `forward` (or `generate`, where `is_generative`), then `post_process`; each of its
@@ -43,6 +43,7 @@ class Model(nn.Module):
     Attributes:
         config: The model's own config.
         source: Where it was loaded from, if it was: `source.name`, and `source.commit` for the Hub.
+        quantize: To what `predict` and `generate` round weights on a CPU; None: they do not.
     """
 
     task: ClassVar[str] = ""
@@ -52,6 +53,8 @@ class Model(nn.Module):
     is_generative: ClassVar[bool] = False
     forward_options: ClassVar[tuple[str, ...] | None] = None
     """What `forward` takes that is an option of `predict`; None: all of its parameters."""
+    threads: ClassVar[int | None] = 1
+    """In how many threads `predict` may run batches at once; None: in as many as torch uses."""
     batches_per_window: ClassVar[int] = 1
     """How many batches of inputs are prepared at once and sorted by length, where `preprocess` returns a Batch."""
 
@@ -59,6 +62,7 @@ class Model(nn.Module):
         super().__init__()
         self.config = type(config).from_dict(config.to_dict()).update(kwargs)
         self.source: hub.Source | None = None
+        self.quantize: Quantization | None = None
 
     # -- what subclasses override -------------------------------------------------------------------------------------
 
@@ -81,6 +85,11 @@ class Model(nn.Module):
         if not isinstance(batch, Mapping) or not (names is None or names & set(batch)):
             return run(batch, **options)
         return run(**({key: batch[key] for key in batch if names is None or key in names} | options))
+
+    @property
+    def tokens_read(self) -> Reads:
+        """Of which tokens of a text `infer` reads what a backbone makes of them; overridden to leave out the others."""
+        return "all"
 
     @property
     def input_names(self) -> frozenset[str] | None:
@@ -122,6 +131,7 @@ class Model(nn.Module):
             OptionError: For an option nobody takes or a wrong value.
             InputError: For an input the model cannot take; names its index.
             NonFiniteOutput: When the model returned NaN or infinity.
+            OutOfMemory: For an input that needs more memory than is free, even alone.
         """
         results = prediction.stream(self, inputs, batch_size, device, preprocess, post_process, options)
         return list(with_progress(results, [inputs] if self.is_one_input(inputs) else inputs, progress))
@@ -186,10 +196,13 @@ class Model(nn.Module):
         task: str | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        quantize: Quantization | None = None,
+        compile: bool | str = False,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        verify: bool = False,
         **kwargs: Any,
     ) -> Self:
         """Loads a model from a folder or the Hub, in the layout of any of `hezar_like.formats`.
@@ -203,11 +216,15 @@ class Model(nn.Module):
             save_path: Also save the loaded model to this folder.
             task: Build this one instead of the files'. A head they lack is random, and a warning says so.
             device: Where to put it; default: the accelerator if there is one, else the CPU.
-            dtype: Type of the weights, such as "bfloat16"; default: the file's.
+            dtype: Type of the weights, such as "bfloat16"; "auto" takes the fastest of the device; default: the file's.
+            quantize: "int8" or "int4" lets `predict` and `generate` multiply with weights rounded to 8 or 4 bits, on a
+                CPU. The weights themselves, which are trained and saved, stay as they are.
+            compile: Whether blocks run through torch.compile, or in which of its modes. The first calls take minutes.
             revision: Branch, tag or commit on the Hub.
             token: Access token for the Hub; default: the one you are logged in with.
             cache_dir: Where downloads are kept; default: the Hub's cache.
             local_files_only: Use only what is downloaded already.
+            verify: Check what was downloaded before, too, against the hashes that the Hub announced.
             **kwargs: Config fields that win over the file's, or options of the files' format. A new number of labels
                 makes a new last layer.
 
@@ -223,12 +240,9 @@ class Model(nn.Module):
         """
         place = usable_device(device)
         source = hub.resolve(
-            files.existing_folder(hub_or_local_path) if load_locally else hub_or_local_path,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
+            paths.existing_folder(hub_or_local_path) if load_locally else hub_or_local_path, revision=revision,
+            token=token, cache_dir=cache_dir, local_files_only=local_files_only, verify=verify,
+        )  # fmt: skip
         model = loading.load_model(
             cls,
             source,
@@ -237,9 +251,11 @@ class Model(nn.Module):
             model_filename=model_filename,
             config_filename=config_filename,
             with_preprocessor=load_preprocessor,
-            dtype=dtype,
+            dtype=fastest_dtype(place) if dtype == "auto" else dtype,
         )
+        model.quantize = usable_quantization(quantize, place, model.is_generative)
         model.to(place).eval()
+        compile_blocks(model, compile)
         if save_path is not None:
             model.save(save_path)
         return model
@@ -266,7 +282,7 @@ class Model(nn.Module):
             HubError: When the folder cannot be written.
         """
         return saving.save_model(
-            Path(path),
+            paths.folder_at(path),
             self.config,
             loading.unique_tensors(self),
             self.preprocessor if save_preprocessor else None,
@@ -286,8 +302,9 @@ class Model(nn.Module):
         token: str | bool | None = None,
         revision: str | None = None,
         create_pr: bool = False,
+        card: Mapping[str, Any] | None = None,
     ) -> str:
-        """Uploads the model in one commit; a model card is added where the repository has none.
+        """Uploads the model in one commit, with a model card; of one that is there only the metadata is completed.
 
         Args:
             repo_id: "org/name"; it is made when missing.
@@ -297,30 +314,23 @@ class Model(nn.Module):
             commit_message: Default: "Upload <model name>".
             private: Whether a new repository is private.
             token: Access token; default: the one you are logged in with.
-            revision: Branch to commit to.
+            revision: Branch to commit to; it is made when missing.
             create_pr: Make a pull request instead of a commit to the branch.
+            card: What the card says beside what the model knows: `language`, `license`, `base_model`, `datasets`,
+                `metrics`, `description`.
 
         Returns:
-            The commit's address.
+            The commit's address; that of the last one when nothing has changed.
 
         Raises:
-            HubError: When the upload failed; then nothing has changed on the Hub.
+            HubError: When the upload failed; then no file has changed on the Hub.
+            OptionError: When `card` is wrong.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save(folder, filename, push_preprocessor, config_filename)
-            name = filename or self.model_filename
-            found = {p.relative_to(folder).as_posix(): p for p in sorted(Path(folder).rglob("*")) if p.is_file()}
-            return hub.push(
-                repo_id,
-                found,
-                commit_message=commit_message or f"Upload {self.config.name}",
-                private=private,
-                token=token,
-                revision=revision,
-                create_pr=create_pr,
-                delete=lambda old: saving.superseded(name, found, old, with_preprocessor=push_preprocessor),
-                card=model_card.write(repo_id, self.config.name, self.task, self.pipeline_tag, self.num_parameters),
-            )
+        return saving.push_model(
+            self, repo_id, filename=filename, config_filename=config_filename, push_preprocessor=push_preprocessor,
+            commit_message=commit_message, private=private, token=token, revision=revision, create_pr=create_pr,
+            card=card,
+        )  # fmt: skip
 
     def export(self, format: str, path: str | os.PathLike[str]) -> Path:
         """Writes a folder that another system opens.
@@ -338,7 +348,7 @@ class Model(nn.Module):
             HubError: When the folder cannot be written, or holds a model of another layout.
         """
         content = Content(self.config, self.task, loading.unique_tensors(self), self.preprocessor)
-        return write(format, content, Path(path))
+        return write(format, content, paths.folder_at(path))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads what fits by name and shape, and warns of the rest: so a backbone starts a model for fine-tuning.
@@ -356,15 +366,7 @@ class Model(nn.Module):
         """
         fitting = loading.fitting_tensors(self, state_dict)
         result = super().load_state_dict(fitting, strict=False, assign=assign)
-        unique = loading.unique_tensors(self)  # a shared weight is not missing under its other names
-        missing = [key for key in result.missing_keys if key in unique]
-        unexpected = [key for key in state_dict if key not in fitting]
-        if missing or unexpected:
-            logger.warning(
-                "Partially loading the weights as the model architecture and the given state dict are incompatible!\n"
-                "Ignore this warning in case you plan on fine-tuning this model\n"
-                f"Incompatible keys: {unexpected}\nMissing keys: {missing}"
-            )
+        missing, unexpected = loading.misfits(self, state_dict, fitting, result.missing_keys)
         return type(result)(missing, unexpected)
 
     # -- what it is ---------------------------------------------------------------------------------------------------

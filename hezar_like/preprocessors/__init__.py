@@ -2,67 +2,54 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from ..lazy import lazy_names
 
-_DEFINED_IN = {
-    "preprocessor": ("Preprocessor", "read_preprocessors"),
-    "container": ("PreprocessorsContainer", "UnknownPreprocessor"),
-    "tokenizer": ("Tokenizer", "TokenizerConfig"),
-    "tokenizer_kinds": (
-        "BPEConfig",
-        "BPETokenizer",
-        "SentencePieceBPEConfig",
-        "SentencePieceBPETokenizer",
-        "SentencePieceUnigramConfig",
-        "SentencePieceUnigramTokenizer",
-        "WordPieceConfig",
-        "WordPieceTokenizer",
-    ),
-    "glm_tokenizer": ("GLMTokenizer", "GLMTokenizerConfig"),
-    "jieba_tokenizer_kinds": (
-        "JiebaLongestMatchConfig",
-        "JiebaLongestMatchTokenizer",
-        "JiebaUnigramConfig",
-        "JiebaUnigramTokenizer",
-        "JiebaWordPieceConfig",
-        "JiebaWordPieceTokenizer",
-    ),
-    "flagai_modelcenter": (
-        "flagai_tokenizer",
-        "flagai_tokenizer_files",
-        "modelcenter_tokenizer",
-        "modelcenter_tokenizer_files",
-    ),
-    "encoded": ("Encoded",),
-    "padding": ("pad_rows",),
-    "text_normalizer": ("TextNormalizer", "TextNormalizerConfig"),
-    "audio": ("Recording", "read_audio"),
-    "audio_features": (
-        "AudioFeatureExtractor",
-        "AudioFeatureExtractorConfig",
-        "WhisperFeatureExtractor",
-        "WhisperFeatureExtractorConfig",
-    ),
-    "transformers_extractor": ("extractor_from_transformers", "transformers_extractor_files"),
-    "whisper_tokenizer": ("WhisperBPEConfig", "WhisperBPETokenizer"),
-    "transformers_tokenizer": ("tokenizer_from_transformers", "transformers_tokenizer_files"),
-    "..configs": ("PreprocessorConfig",),
-    "..registry": ("register_preprocessor", "preprocessors_registry"),
-    "..builders": ("build_preprocessor",),
-}
-_MODULE_OF = {
-    name: module if module.startswith(".") else f".{module}" for module, names in _DEFINED_IN.items() for name in names
-}
-
-__all__ = sorted(_MODULE_OF)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "preprocessor": ("Preprocessor", "read_preprocessors"),
+        "container": ("PreprocessorsContainer", "UnknownPreprocessor"),
+        "tokenizer": ("Tokenizer", "TokenizerConfig"),
+        "tokenizer_kinds": (
+            "BPEConfig",
+            "BPETokenizer",
+            "SentencePieceBPEConfig",
+            "SentencePieceBPETokenizer",
+            "SentencePieceUnigramConfig",
+            "SentencePieceUnigramTokenizer",
+            "WordPieceConfig",
+            "WordPieceTokenizer",
+        ),
+        "glm_tokenizer": ("GLMTokenizer", "GLMTokenizerConfig"),
+        "jieba_tokenizer_kinds": (
+            "JiebaLongestMatchConfig",
+            "JiebaLongestMatchTokenizer",
+            "JiebaUnigramConfig",
+            "JiebaUnigramTokenizer",
+            "JiebaWordPieceConfig",
+            "JiebaWordPieceTokenizer",
+        ),
+        "flagai_modelcenter": (
+            "flagai_tokenizer",
+            "flagai_tokenizer_files",
+            "modelcenter_tokenizer",
+            "modelcenter_tokenizer_files",
+        ),
+        "encoded": ("Encoded",),
+        "padding": ("pad_rows",),
+        "text_normalizer": ("TextNormalizer", "TextNormalizerConfig"),
+        "audio": ("Recording", "read_audio"),
+        "audio_features": (
+            "AudioFeatureExtractor",
+            "AudioFeatureExtractorConfig",
+            "WhisperFeatureExtractor",
+            "WhisperFeatureExtractorConfig",
+        ),
+        "transformers_extractor": ("extractor_from_transformers", "transformers_extractor_files"),
+        "whisper_tokenizer": ("WhisperBPEConfig", "WhisperBPETokenizer"),
+        "transformers_tokenizer": ("tokenizer_from_transformers", "transformers_tokenizer_files"),
+        "..configs": ("PreprocessorConfig",),
+        "..registry": ("register_preprocessor", "preprocessors_registry"),
+        "..builders": ("build_preprocessor",),
+    },
+)

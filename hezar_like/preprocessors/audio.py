@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ..errors import HezarLikeError, InputError, OptionError, require
+from ..errors import HezarLikeError, InputError, OptionError, one_line, require
 
 __all__ = ["Recording", "check_rate", "read_audio"]
 
@@ -196,7 +196,7 @@ def _open_file(opened: Callable[[], BinaryIO], name: str, refuse: Callable[[str]
         except HezarLikeError:
             raise
         except (OSError, RuntimeError, ValueError, TypeError, EOFError) as error:
-            reason = " ".join(str(getattr(error, "error_string", error)).split())[:200] or type(error).__name__
+            reason = one_line(getattr(error, "error_string", error), most=200) or type(error).__name__
             reason = reason.removesuffix(".")
             raise refuse(f"{name} cannot be read as audio ({reason}). Give a wav, flac, mp3 or ogg file.") from None
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 
 from ..configs import PreprocessorConfig
 from ..errors import ConfigError, OptionError
-from ..fields import Size
+from ..fields import Between, Size
 from ..registry import register_preprocessor
 from .audio import Recording, check_rate, read_audio
 from .call_options import padding_strategy, tensor_kind
@@ -30,6 +30,8 @@ FRAMES = 2048
 """Frames of a spectrogram that are computed at a time."""
 HIGHEST = 8_000.0
 """The highest frequency that Whisper's filters let through, in Hz."""
+MOST_SAMPLES = 2**24
+"""Samples or numbers of a window at most; far above any published model, so that no file asks for all memory."""
 
 
 @dataclass
@@ -47,7 +49,7 @@ class AudioFeatureExtractorConfig(PreprocessorConfig):
     name = "audio_feature_extractor"
     feature_size: Size = 80
     sampling_rate: Size = 16_000
-    padding_value: float = 0.0
+    padding_value: Annotated[float, Between(-(2**31), 2**31)] = 0.0
     padding_side: Literal["right"] = "right"
     return_attention_mask: bool = False
 
@@ -103,6 +105,17 @@ class WhisperFeatureExtractorConfig(AudioFeatureExtractorConfig):
         if self.n_fft % 2 or self.hop_length >= self.n_fft // 2:
             raise ConfigError(
                 f"n_fft={self.n_fft} does not go with hop_length={self.hop_length}: give an even one, over twice it."
+            )
+        samples = self.chunk_length * self.sampling_rate
+        frames = samples // self.hop_length
+        numbers = max(frames, self.n_fft) * self.feature_size
+        # Padded audio is computed at once, and n_fft numbers of each frame.
+        computed = frames * self.n_fft // 8
+        if max(samples, numbers, computed) > MOST_SAMPLES:
+            raise ConfigError(
+                f"chunk_length={self.chunk_length}, sampling_rate={self.sampling_rate}, hop_length={self.hop_length}, "
+                f"n_fft={self.n_fft} and feature_size={self.feature_size} make windows of {samples} samples and "
+                f"{numbers} numbers; at most {MOST_SAMPLES} are computed. Correct the one that is too large."
             )
 
 

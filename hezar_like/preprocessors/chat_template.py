@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..errors import HezarLikeError, InputError, PreprocessorError
+from ..errors import HezarLikeError, InputError, PreprocessorError, one_line
 from .chat_budget import MOST_DEPTH, Budget, too_much
 
 __all__ = ["MOST_TEMPLATE", "ChatText", "check_messages", "render"]
@@ -197,4 +197,4 @@ def _run(template: Any, values: Mapping[str, Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    return one_line(error, most=500) or type(error).__name__

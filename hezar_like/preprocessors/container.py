@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import files, hub
+from .. import files, hub, paths
 from ..errors import PreprocessorError, did_you_mean
 
 __all__ = ["PreprocessorsContainer", "UnknownPreprocessor", "push_files", "save_files"]
@@ -94,10 +94,11 @@ class PreprocessorsContainer(OrderedDict[str, Any]):
 
 def save_files(contents: Mapping[str, str | bytes], path: str | os.PathLike[str]) -> Path:
     """Writes files into a folder, all or none, in their order; returns the folder."""
-    with files.stage(Path(path)) as staged:
+    folder = paths.folder_at(path)
+    with files.stage(folder) as staged:
         for name, content in contents.items():
             staged(name).write_bytes(_as_bytes(content))
-    return Path(path)
+    return folder
 
 
 def push_files(

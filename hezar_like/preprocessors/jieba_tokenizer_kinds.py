@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count, takewhile
 from typing import Any, Literal
 
 from ..errors import TokenizerError
@@ -171,12 +170,6 @@ class JiebaLongestMatchTokenizer(_CPMTokenizer):
     @cached_property
     def _longest(self) -> int:
         return max(map(len, self.entries))
-
-    @property
-    def sentinel_ids(self) -> list[int]:
-        """The ids of CPM-2's blanks <s_0>, <s_1>, ... in their order; empty where there are none."""
-        ids = (self.token_to_id(f"<s_{index}>") for index in count())
-        return [token_id for token_id in takewhile(lambda token_id: token_id is not None, ids) if token_id is not None]
 
 
 @register_preprocessor("jieba_wordpiece_tokenizer", JiebaWordPieceConfig)

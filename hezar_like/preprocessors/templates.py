@@ -20,13 +20,26 @@ def template(first: Named | None, last: Named | None, *, second_type: int = 0) -
         last: The token after each text, if there is one.
         second_type: The token type of the second text and of the token after it.
     """
-    before, after = [first[0]] if first else [], [last[0]] if last else []
+    (before, left), (after, right) = _piece(first, "first"), _piece(last, "last")
     second = [f"{piece}:{second_type}" for piece in ("$B", *after)]
     return processors.TemplateProcessing(
         single=[*before, "$A", *after],
         pair=[*before, "$A", *after, *second],
-        special_tokens=[named for named in (first, last) if named],
+        special_tokens=[*left, *right],
     )
+
+
+def _piece(named: Named | None, name: str) -> tuple[list[str], list[Any]]:
+    """What stands for a token in a template, and what the template is told of it; both empty without one.
+
+    That is the token itself, as other systems write it, unless it would mean something else there.
+    """
+    if named is None:
+        return [], []
+    token, number = named
+    if ":" in token or token.startswith("$"):
+        return [name], [{"id": name, "ids": [number], "tokens": [token]}]
+    return [token], [named]
 
 
 def roberta_template(first: Named, last: Named, *, add_prefix_space: bool = False) -> Any:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import ConfigError, PreprocessorError
+from ..errors import ConfigError, PreprocessorError, listed
 from ..text_files import read_json
 from .audio_features import WhisperFeatureExtractor, WhisperFeatureExtractorConfig
 
@@ -46,7 +46,7 @@ def extractor_from_transformers(find: Callable[[str], Path | None]) -> WhisperFe
             raise PreprocessorError(f"{path}: {key}={values[key]!r:.100} is not supported; only {supported[0]!r} is.")
     known = WhisperFeatureExtractorConfig.fields()
     if unknown := sorted(set(values) - {*known, *FIXED, *IRRELEVANT}):
-        logger.warning(f"{path}: these settings are unknown here and have no effect: {', '.join(map(repr, unknown))}")
+        logger.warning(f"{path}: these settings are unknown here and have no effect: {listed(unknown)}")
     try:
         own = {key: value for key, value in values.items() if key in known and key not in IRRELEVANT}
         return WhisperFeatureExtractor(WhisperFeatureExtractorConfig.from_dict(own))

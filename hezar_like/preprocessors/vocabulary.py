@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as RustTokenizer
 
-from ..errors import OptionError, did_you_mean
+from ..errors import OptionError, TokenizerError, did_you_mean
 from .rust_backend import guarded
 
 __all__ = ["ROLES", "Vocabulary"]
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 """The roles of special tokens; the config has a field `<role>_token` for each."""
+
+SENTINELS = ("<extra_id_{}>", "<s_{}>")
+"""What tokens that stand for spans are called, by their number."""
 
 
 class Vocabulary:
@@ -58,6 +62,17 @@ class Vocabulary:
     def special_ids(self) -> list[int]:
         """Ids of `special_tokens`."""
         return [i for i in map(self.token_to_id, self.special_tokens) if i is not None]
+
+    @property
+    def sentinel_ids(self) -> list[int]:
+        """Ids of the tokens that stand for spans, as <extra_id_0> (T5) or <s_0> (CPM-2), in their order, if any."""
+        for form in SENTINELS:
+            found: list[int] = []
+            while (token_id := self.token_to_id(form.format(len(found)))) is not None:
+                found.append(token_id)
+            if found:
+                return found
+        return []
 
     # fmt: off
     @property
@@ -129,8 +144,17 @@ class Vocabulary:
 
     @property
     def max_token_id(self) -> int:
-        """The largest id in the vocabulary; -1 when it is empty. Ids can have gaps, so the size does not tell it."""
-        return max(self.get_vocab().values(), default=-1)
+        """The largest id it gives; -1 when it has none. Ids can have gaps, so the size does not tell it."""
+        with guarded("the tokenizer cannot encode", "Check its tokenizer.json."):
+            around = self.backend.encode("", "").ids  # special tokens, for which a file may name any id
+        return max(*self.get_vocab().values(), *around, -1, -1)
+
+    @property
+    def max_type_id(self) -> int:
+        """The largest segment type that it gives to the tokens of texts and pairs; 0 when it can encode no "a"."""
+        with suppress(TokenizerError), guarded("the tokenizer cannot encode", "Check its tokenizer.json."):
+            return max(*self.backend.encode("a").type_ids, *self.backend.encode("a", "a").type_ids, 0, 0)
+        return 0
 
     def __len__(self) -> int:
         return self.get_vocab_size()

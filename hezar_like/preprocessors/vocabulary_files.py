@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ..errors import TokenizerError
-from ..text_files import read_json
+from ..text_files import read_bounded, read_json
 from .rust_backend import guarded
 
 __all__ = [
@@ -84,7 +84,7 @@ def byte_level_bpe_backend(path: Path, merges_path: Path, settings: Mapping[str,
     """
     vocabulary = read_json(path, max_bytes=MAX_VOCABULARY_BYTES)
     with guarded(f"{str(merges_path)!r} does not fit {path.name}", "Download both again."):
-        lines = merges_path.read_text(encoding="utf-8").split("\n")
+        lines = read_bounded(merges_path, MAX_VOCABULARY_BYTES).decode().split("\n")
         pairs = [line.rstrip("\r").split(" ") for line in lines if line.strip() and not line.startswith("#version")]
         merges = [(left, right) for left, right in pairs]
         backend = RustTokenizer(models.BPE(vocabulary, merges, fuse_unk=False))

@@ -17,7 +17,7 @@ MAX_LABEL_LENGTH = 1000
 class LabelsConfig(ModelConfig):
     """Config fields of tasks whose answers are labels."""
 
-    num_labels: Annotated[int, Between(1, 10**6)] | None = None
+    num_labels: Annotated[int, Between(1, 10**5)] | None = None
     """Number of labels; default: as many as `id2label` names, or 2."""
     id2label: dict[int, str] | None = None
     """Name of each label by its index; default: LABEL_0, LABEL_1, ..."""

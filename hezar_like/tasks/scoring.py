@@ -36,6 +36,12 @@ class ScoringTask(TextTask):
         logits = self.head(states if scored is None else states[scored])
         return ClassifierOutput.of(output, logits, None if labels is None else self.compute_loss(logits, labels))
 
+    def infer(self, batch: Any, **options: Any) -> Any:
+        """What the head scored is left out: nobody looks at it any more."""
+        output = super().infer(batch, **options)
+        output.last_hidden_state = None
+        return output
+
     def states(self, output: BackboneOutput, inputs: Mapping[str, Any]) -> Tensor:
         """What the head scores, of the backbone's output."""
         return output.last_hidden_state

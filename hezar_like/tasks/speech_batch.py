@@ -24,9 +24,15 @@ Report = Callable[[float, float], None]
 
 @dataclass
 class Source:
-    """An opened recording, or its features [bins, frames]; None where it was read and is not to be read again."""
+    """Where a recording comes from.
+
+    Attributes:
+        audio: It, opened, or its features [bins, frames]; None where it was read and is not to be read again.
+        number: Which it is of those that were prepared together.
+    """
 
     audio: Recording | Tensor | None
+    number: int
 
 
 class SpeechBatch(Batch):
@@ -46,8 +52,15 @@ class SpeechBatch(Batch):
         rows: int | None = None,
         report: Report | None = None,
     ) -> None:
-        self._sources = [item if isinstance(item, Source) else Source(item) for item in recordings]
+        self._sources = [
+            item if isinstance(item, Source) else Source(item, number) for number, item in enumerate(recordings)
+        ]
         self.extractor, self.row_limit, self.report = extractor, rows, report
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of each recording its number among those that were prepared together."""
+        return [source.number for source in self._sources]
 
     def features(self, index: int, device: torch.device | None = None, *, keep: bool = True) -> Tensor:
         """The features of a recording, [bins, frames].

@@ -105,6 +105,7 @@ class Clip:
     """A stretch of a recording that is read one window after the other.
 
     Attributes:
+        number: Of the recording, for errors.
         speech: What is said in the recording so far.
         features: Of the whole recording, [bins, frames].
         end: The frame behind its last one.
@@ -116,6 +117,7 @@ class Clip:
         given: How many of these were given out.
     """
 
+    number: int
     speech: Speech
     features: Tensor
     end: int

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import EncoderDecoder
+from ..engine.fitting import in_parts_that_fit, naming_memory
 from ..errors import NonFiniteOutput
 from ..generation import finish
 from .speech_batch import SpeechBatch
@@ -107,14 +108,16 @@ class Transcription:
     def _open(self, index: int) -> _Opened:
         """Makes the features of a recording, and cuts it into stretches."""
         batch, config, speech = self._batch, self._config, self.speeches[index]
-        features, extractor = batch.features(index, self._device, keep=False), batch.extractor
+        number, extractor = batch.numbers[index], batch.extractor
+        with naming_memory(number):
+            features = batch.features(index, self._device, keep=False)
         frames, window = features.size(1), extractor.window_frames
         speech.seconds = frames / extractor.frames_per_second
         self._tell(0, frames)
         timed = bool(config.return_timestamps) or (config.windows == "sequential" and frames > window)
         ends = quiet_cuts(features, window) if config.windows == "parallel" else [frames]
         clips = [
-            Clip(speech, features, end, timed, self._language, start, list(self._prompt))
+            Clip(number, speech, features, end, timed, self._language, start, list(self._prompt))
             for start, end in zip([0, *ends], ends, strict=False)
             if end > start
         ]
@@ -132,23 +135,32 @@ class Transcription:
 
     def _read(self, clips: list[Clip], timed: bool) -> None:
         """Reads the next window of each stretch."""
-        extractor, config = self._batch.extractor, self._config
-        windows = [extractor.pad_or_cut(clip.features[:, : clip.end], clip.place) for clip in clips]
+        numbers = [clip.number for clip in clips]
+        heard = in_parts_that_fit(self._task, numbers, lambda part: self._hear(clips[part], timed))
+        places = [(clip.place, min(self._batch.extractor.window_frames, clip.end - clip.place)) for clip in clips]
+        found = [
+            (self._take(clip, window, frames), (place, frames))
+            for clip, (_, window), (place, frames) in zip(clips, heard, places, strict=True)
+        ]
+        if self._config.return_timestamps == "word":
+            states = [state for state, _ in heard]
+            in_parts_that_fit(
+                self._task, numbers, lambda part: self._align(clips[part], torch.stack(states[part]), found[part])
+            )
+
+    def _hear(self, clips: list[Clip], timed: bool) -> list[tuple[Tensor, Window]]:
+        """What the encoder makes of the next window of each stretch, and what is written for it."""
+        windows = [self._batch.extractor.pad_or_cut(clip.features[:, : clip.end], clip.place) for clip in clips]
         states = self._backbone.encode(torch.stack(windows).to(self._dtype)).last_hidden_state
         if not bool(torch.isfinite(states).all()):
             raise NonFiniteOutput("the encoder returned NaN or infinity. Load the model with dtype='float32'.")
         self._find_languages(clips, states)
         room = max(0, self._most_before)
         prompts = [
-            prompt_of(config, self._start, clip.language, timed=timed, before=clip.before[-room:] if room else ())
+            prompt_of(self._config, self._start, clip.language, timed=timed, before=clip.before[-room:] if room else ())
             for clip in clips
         ]
-        found: list[tuple[list[Segment], tuple[int, int]]] = []
-        for clip, window in zip(clips, self._write(states, prompts, timed), strict=True):
-            place, frames = clip.place, min(extractor.window_frames, clip.end - clip.place)
-            found.append((self._take(clip, window, frames), (place, frames)))
-        if config.return_timestamps == "word":
-            self._align(clips, states, found)
+        return list(zip(states, self._write(states, prompts, timed), strict=True))
 
     def _take(self, clip: Clip, window: Window, frames: int) -> list[Segment]:
         """Adds what was written for a window to its stretch, and goes on to the next window."""
@@ -279,14 +291,17 @@ class Transcription:
 
     def _align(
         self, clips: Sequence[Clip], states: Tensor, found: Sequence[tuple[list[Segment], tuple[int, int]]]
-    ) -> None:
+    ) -> list[list[Segment]]:
+        """Gives the segments of each stretch their words, and returns them."""
         config = self._config
         aligner = Aligner(
             self._backbone, self._head, self._tokenizer, config.alignment_heads, config.median_filter_width
         )
         prompts = [prompt_of(config, self._start, clip.language, timed=False) for clip in clips]
         codes = [self._codes.get(clip.language or -1) for clip in clips]
-        aligner.align(states, prompts, [segments for segments, _ in found], [place for _, place in found], codes)
+        segments = [own for own, _ in found]
+        aligner.align(states, prompts, segments, [place for _, place in found], codes)
+        return segments
 
     def _tell(self, done: int, found: int) -> None:
         per_second = self._batch.extractor.frames_per_second

@@ -95,19 +95,21 @@ class Aligner:
         """
         texts = [[[t for t in segment.tokens if t < self._tokenizer.end_id] for segment in row] for row in windows]
         rows = [row for row, text in enumerate(texts) if any(text)]
+        found: list[tuple[int, list[Word]]] = []
         for group in self._groups(rows, texts, prompts, states):
             flat = [[token for piece in texts[row] for token in piece] for row in group]
             seen, scores = self._look(states[group], [prompts[row] for row in group], flat)
             for at, row in enumerate(group):
-                first, (place, frames) = len(prompts[row]) - 1, places[row]
+                first, frames = len(prompts[row]) - 1, places[row][1]
                 steps = max(1, min(frames // FRAMES_PER_STEP, seen.size(3)))
                 own = slice(first, first + len(flat[at]) + 1)
                 columns = self._columns(seen[at][:, own, :steps])
                 scored = scores[at][own][:-1].softmax(-1)
                 chances = scored.gather(1, scored.new_tensor(flat[at], dtype=torch.int64)[:, None])[:, 0].tolist()
-                words = self._words(flat[at], columns, chances, language[row])
-                seconds = place / FRAMES_PER_STEP / STEPS_PER_SECOND
-                hand_out(words, windows[row], [len(piece) for piece in texts[row]], seconds)
+                found.append((row, self._words(flat[at], columns, chances, language[row])))
+        for row, words in found:  # all at once: where memory runs out before, this may begin again
+            seconds = places[row][0] / FRAMES_PER_STEP / STEPS_PER_SECOND
+            hand_out(words, windows[row], [len(piece) for piece in texts[row]], seconds)
 
     def _groups(
         self,

@@ -73,6 +73,7 @@ class Task(Model):
     """
 
     endings: ClassVar[tuple[str, ...]] = ()
+    threads: ClassVar[int | None] = None
 
     def __init__(self, config: ModelConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -150,9 +151,13 @@ class Task(Model):
         self.tie()
         return result
 
-    def checkpoint_activations(self, enabled: bool = True) -> None:
-        """Makes training save memory, or not, by computing each block's activations twice; gradients are equal."""
-        self.backbone.checkpoint_activations(enabled)
+    def checkpoint_activations(self, every: int = 1) -> None:
+        """Makes training save memory by computing activations twice; gradients are equal.
+
+        Args:
+            every: 0 for none; 1, or True, for all; k for those of every k-th block.
+        """
+        self.backbone.checkpoint_activations(every)
 
     def tie(self) -> None:
         """Makes tied weights one again, after something replaced them."""
@@ -169,6 +174,12 @@ class Task(Model):
             raise TokenizerError(
                 f"the tokenizer has token ids up to {last}, but the model has vocab_size={size}. "
                 "Use the tokenizer the model was trained with, or build the model with a larger vocab_size."
+            )
+        types = self.backbone.token_types
+        if 1 < types <= tokenizer.max_type_id:
+            raise TokenizerError(
+                f"the tokenizer has token types up to {tokenizer.max_type_id}, but the model has {types}. "
+                "Use the tokenizer the model was trained with."
             )
         if last < size // 2:
             raise TokenizerError(

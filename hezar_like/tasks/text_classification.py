@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..engine.packing import Reads
 from ..engine.routing import check_positive
 from ..errors import ConfigError, OptionError
 from ..outputs import BackboneOutput, ClassifierOutput
@@ -61,6 +62,11 @@ class TextClassification(ScoringTask):
     """Classifies texts; a pair of texts is classified together, as in semantic matching."""
 
     config: TextClassificationConfig
+
+    @property
+    def tokens_read(self) -> Reads:
+        """Which tokens the head looks at."""
+        return self.backbone.summary
 
     def states(self, output: BackboneOutput, inputs: Mapping[str, Any]) -> Tensor:
         """The token that sums up each text, [batch, 1, width]."""

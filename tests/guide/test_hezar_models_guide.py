@@ -124,25 +124,22 @@ def module_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, source
     """A user's own file, imported; forgotten afterwards."""
     (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    registry = hezar_like.registry.models_registry
-    before = dict(registry._entries)
     yield importlib.import_module(name)
-    registry._entries = before
     del sys.modules[name]
 
 
 @pytest.fixture
-def my_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def my_net(own_registrations: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from module_of(tmp_path, monkeypatch, "my_net", SAMPLE_NET)
 
 
 @pytest.fixture
-def my_text_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def my_text_model(own_registrations: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from module_of(tmp_path, monkeypatch, "my_text_model", TEXT_MODEL)
 
 
 @pytest.fixture
-def with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def with_options(own_registrations: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from module_of(tmp_path, monkeypatch, "with_options", OPTIONS_MODEL)
 
 

@@ -1,17 +1,22 @@
-"""A local Hub for every test of this folder, and a client that knows no other place."""
+"""A local Hub for every test of this folder, and a client that knows no other place and waits for nothing."""
 
 from __future__ import annotations
 
-import sys
+import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import file_download
+from huggingface_hub.utils import _http
 
-sys.path.insert(0, str(Path(__file__).parent))
+from hezar_like import hub_client
+from hezar_like.testing import HubServer
+from hezar_like.testing.plugin import hub_environment
 
-from hubserver import HubServer
+__all__ = ["hub_environment"]
 
 USERS = {
     "hf_write": {"name": "ann", "orgs": ["acme"], "role": "write"},
@@ -21,30 +26,26 @@ USERS = {
 
 
 @pytest.fixture(autouse=True)
-def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets the client up for the local Hub, in subprocesses too and whoever imported the client before."""
-    for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    values = {
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_DISABLE_PROGRESS_BARS": True,
-        "HF_HUB_DISABLE_TELEMETRY": True,
-        "HF_HUB_DISABLE_UPDATE_CHECK": True,
-        "HF_HUB_DOWNLOAD_TIMEOUT": 2,
-    }
-    for name, value in values.items():
-        monkeypatch.setenv(name, str(int(value)))
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf_home" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf_home" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+def own_environment(hub_environment: Path) -> None:
+    """Every test has it."""
 
 
 @pytest.fixture
 def hub() -> Iterator[HubServer]:
+    """A Hub with three users, which the client only finds by HF_ENDPOINT or an argument."""
     with HubServer(tokens=USERS) as server:
         yield server
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between tries, of ours and of the client's, which take no time then."""
+    taken: list[float] = []
+    hurried = SimpleNamespace(**{**vars(time), "sleep": taken.append})
+    for module in (hub_client, _http, file_download):
+        monkeypatch.setattr(module, "time", hurried)
+    monkeypatch.setattr(hub_client, "random", random.Random(0))
+    return taken
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, constants
 
+from hezar_like import ModelConfig
 from hezar_like.errors import CheckpointError, HubError
 from hezar_like.hub import Source, push, resolve
 
@@ -29,6 +30,10 @@ def commit(hub):
 
 
 CARD = "---\nlicense: mit\n---\n# {}\n"
+
+
+def card(title: str):
+    return lambda there: CARD.format(title) if there is None else None
 
 
 def message(error) -> str:
@@ -140,7 +145,24 @@ def test_offline_by_environment(hub, commit, tmp_path, monkeypatch):
     assert run.stdout.strip() == "name: bert" and not run.stderr and not hub.log
 
 
-def test_a_dead_hub_falls_back_to_the_cache_with_one_warning(hub, commit, caplog, capfd):
+def test_another_cache(hub, commit, tmp_path):
+    place = tmp_path / "elsewhere"
+    path = resolve("ann/m", cache_dir=place).get(CONFIG)
+    assert path.is_relative_to(place) and not Path(constants.HF_HUB_CACHE).exists()
+    hub.clear()
+    assert resolve("ann/m", cache_dir=str(place), revision=commit).get(CONFIG) == path
+    assert ModelConfig.load("ann/m", cache_dir=place, revision=commit).name == "bert"
+    assert not hub.log
+
+
+def test_another_home_by_environment(commit, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "elsewhere"))
+    code = f"from hezar_like.hub import resolve; print(resolve('ann/m').get({CONFIG!r}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert Path(run.stdout.strip()).is_relative_to(tmp_path / "elsewhere" / "hub"), run.stderr
+
+
+def test_a_dead_hub_falls_back_to_the_cache_with_one_warning(pauses, hub, commit, caplog, capfd):
     path = resolve("ann/m").get(CONFIG)
     hub.fault("/", status=503, times=-1)
     with caplog.at_level(logging.WARNING, "hezar_like"):
@@ -150,14 +172,14 @@ def test_a_dead_hub_falls_back_to_the_cache_with_one_warning(hub, commit, caplog
     assert "Could not reach" not in capfd.readouterr().err
 
 
-def test_a_dead_hub_and_nothing_cached(hub, commit):
+def test_a_dead_hub_and_nothing_cached(pauses, hub, commit):
     hub.fault("/", status=503, times=-1)
     with pytest.raises(HubError) as error:
         resolve("ann/m")
     assert "HTTP 503" in message(error)
 
 
-def test_no_hub_at_all(monkeypatch):
+def test_no_hub_at_all(pauses, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError) as error:
         resolve("ann/m")
@@ -224,7 +246,7 @@ def test_push_is_one_commit_of_exactly_these_files(hub, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"w" * 1000)
     (tmp_path / ".env").write_text("SECRET=1")
     content = {"model.safetensors": tmp_path / "model.safetensors", CONFIG: b"name: bert\n"}
-    address = upload(content, private=True, card="---\nlicense: mit\n---\n# New\n")
+    address = upload(content, private=True, card=lambda there: "---\nlicense: mit\n---\n# New\n")
     repo = hub.repo("ann/new")
     assert repo.private and len(hub.requests("POST", "/commit/")) == 1
     assert address.endswith(repo.refs["refs/heads/main"])
@@ -233,11 +255,11 @@ def test_push_is_one_commit_of_exactly_these_files(hub, tmp_path):
 
 
 def test_pushing_again_keeps_the_card_and_makes_no_commit(hub):
-    upload({CONFIG: b"1"}, card=CARD.format("first"))
+    upload({CONFIG: b"1"}, card=card("first"))
     hub.clear()
-    upload({CONFIG: b"1"}, card=CARD.format("second"))
+    upload({CONFIG: b"1"}, card=card("second"))
     assert not hub.requests("POST", "/commit/")
-    upload({CONFIG: b"2"}, card=CARD.format("second"))
+    upload({CONFIG: b"2"}, card=card("second"))
     assert resolve("ann/new").get("README.md").read_text() == CARD.format("first")
 
 
@@ -283,7 +305,7 @@ def test_a_change_in_between_is_not_overwritten(hub):
     assert resolve("ann/new").get(CONFIG).read_text() == "somebody else"
 
 
-def test_a_failed_commit_changes_nothing(hub):
+def test_a_failed_commit_changes_nothing(pauses, hub):
     upload({CONFIG: b"1"})
     before = dict(hub.repo("ann/new").refs)
     hub.fault("/commit/", status=500, times=-1)

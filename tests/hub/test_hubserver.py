@@ -1,4 +1,4 @@
-"""The real huggingface_hub client against hubserver.py: push, pull, pin, permissions and broken networks."""
+"""The real huggingface_hub client against hezar_like.testing: push, pull, pin, permissions and broken networks."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from huggingface_hub import (
     snapshot_download,
 )
 
-import hubserver  # isort: skip
+from hezar_like.testing import hub_server
 
 W, R, OTHER = "hf_write", "hf_read", "hf_other"
 BIG = bytes(range(256)) * 45_000  # 11.5 MB: over the 10 MB line, so LFS by size
@@ -265,7 +265,7 @@ def test_write_needs_a_write_token(hub, pushed):
 # ---------------------------------------------------------------- broken networks
 
 
-def test_resume_after_a_cut(hub, pushed, tmp_path):
+def test_resume_after_a_cut(pauses, hub, pushed, tmp_path):
     """The client resumes inside one process, from the last whole 10 MB chunk (its DOWNLOAD_CHUNK_SIZE)."""
     hub.fault("/cdn/", method="GET", cut_after=11_000_000)
     assert open(get(hub, tmp_path, "big.dat"), "rb").read() == BIG
@@ -310,7 +310,7 @@ def test_429_waits_as_told(hub, pushed, tmp_path, monkeypatch):
     assert 4.0 in slept
 
 
-def test_slow_and_stalled(hub, pushed, tmp_path):
+def test_slow_and_stalled(pauses, hub, pushed, tmp_path):
     hub.fault("/resolve/main/README.md", delay=0.3)
     start = time.time()
     get(hub, tmp_path, "README.md")
@@ -334,7 +334,7 @@ def test_corrupt_body_is_not_noticed_by_the_client(hub, pushed, tmp_path):
     assert [m["path"] for m in result.mismatches] == ["model.safetensors"]
 
 
-def test_upload_retries(hub, api, folder, monkeypatch):
+def test_upload_retries(pauses, hub, api, folder, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda s: None)
     api.create_repo("ann/m")
     hub.fault("/lfs-upload/", status=503, times=2)
@@ -351,7 +351,7 @@ def test_failed_commit_keeps_the_old_state(hub, api, pushed):
     assert api.model_info("ann/m").sha == before
 
 
-def test_dropped_connection(hub, pushed, tmp_path):
+def test_dropped_connection(pauses, hub, pushed, tmp_path):
     hub.fault("/resolve/main/README.md", method="GET", drop=True)
     assert get(hub, tmp_path, "README.md")
 
@@ -361,7 +361,7 @@ def test_dropped_connection(hub, pushed, tmp_path):
 
 def test_cli_process_and_environment(tmp_path, folder):
     """The way a user's program meets it: HF_ENDPOINT and HF_TOKEN in the environment, the server in another process."""
-    server = subprocess.Popen([sys.executable, hubserver.__file__, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([sys.executable, "-m", hub_server.__name__, "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
         env = {
             **os.environ,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from hezar_like import Model, ModelConfig, build_model
+from hezar_like import Model, ModelConfig, build_model, saving
+from hezar_like.configs import DatasetConfig
 from hezar_like.errors import HubError
 from hezar_like.preprocessors import (
     Preprocessor,
@@ -76,6 +78,9 @@ def test_configs_and_preprocessors_by_themselves(hub, model):
     assert ModelConfig.load("ann/config").to_dict() == model.config.to_dict()
     model.preprocessor.tokenizer.push_to_hub("ann/tokenizer", token="hf_write")
     assert Preprocessor.load("ann/tokenizer")(TEXTS) == model.preprocessor.tokenizer(TEXTS)
+    dataset = DatasetConfig(path="rows.jsonl")
+    dataset.push_to_hub("ann/dataset", token="hf_write", revision="dev", private=True)
+    assert DatasetConfig.load("ann/dataset", token="hf_read", revision="dev").to_dict() == dataset.to_dict()
 
 
 def test_weights_of_the_hub_are_the_ones_saved(hub, model, tmp_path: Path):
@@ -84,6 +89,21 @@ def test_weights_of_the_hub_are_the_ones_saved(hub, model, tmp_path: Path):
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
     assert Model.load(tmp_path / "copy").predict(TEXTS) == model.predict(TEXTS)
+
+
+def test_a_smaller_model_replaces_the_shards_of_a_larger_one(hub, model, monkeypatch):
+    with monkeypatch.context() as small:
+        small.setattr(saving, "save_weights", partial(saving.save_weights, max_shard_bytes=20_000))
+        model.push_to_hub("ann/classifier", token="hf_write")
+    shards = {name for name in hub.files("ann/classifier") if name.endswith((".safetensors", ".index.json"))}
+    assert len(shards) > 2
+    assert Model.load("ann/classifier").predict(TEXTS) == model.predict(TEXTS)
+    hub.clear()
+    model.push_to_hub("ann/classifier", token="hf_write")
+    assert len(hub.requests("POST", "/commit/")) == 1
+    left = {name for name in hub.files("ann/classifier") if name.endswith((".safetensors", ".index.json"))}
+    assert left == {"model.safetensors"}
+    assert Model.load("ann/classifier").predict(TEXTS) == model.predict(TEXTS)
 
 
 def test_load_locally_asks_nobody(hub, model):

@@ -59,10 +59,8 @@ def test_home_is_home(classifier: Model, tmp_path: Path, monkeypatch: pytest.Mon
     assert Model.load("~/model").predict("a cat") == classifier.predict("a cat")
 
 
-def test_a_preprocessor_whose_class_is_not_imported_is_an_error(
-    classifier: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preprocessors_registry, "_entries", dict(preprocessors_registry._entries))
+@pytest.mark.usefixtures("own_registrations")
+def test_a_preprocessor_whose_class_is_not_imported_is_an_error(classifier: Model, tmp_path: Path) -> None:
     from dataclasses import dataclass
 
     @dataclass

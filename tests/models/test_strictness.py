@@ -79,9 +79,8 @@ def test_other_filenames_do_not_leave_old_weights_to_load(classifier: Model, tmp
     assert Model.load(tmp_path, model_filename="second.safetensors").predict("a") == classifier.predict("a")
 
 
-def test_counts_are_not_cast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models_registry, "_entries", dict(models_registry._entries))
-
+@pytest.mark.usefixtures("own_registrations")
+def test_counts_are_not_cast(tmp_path: Path) -> None:
     @dataclass
     class CountingConfig(ModelConfig):
         name = "counting"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 
 from hezar_like import Model, ModelConfig, register_model
 from hezar_like.errors import InputError, OptionError
-from hezar_like.registry import models_registry
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "hezar"
 TOLERANCE = 1e-5
@@ -221,7 +219,7 @@ class SampleNetConfig(ModelConfig):
 
 
 @pytest.fixture
-def sample_net() -> Iterator[type[Model]]:
+def sample_net(own_registrations: None) -> type[Model]:
     """The model of Hezar's guide, as a user registers it."""
 
     @register_model("sample_net", config_class=SampleNetConfig, description="My simple CNN network")
@@ -243,8 +241,7 @@ def sample_net() -> Iterator[type[Model]]:
             x = nn.functional.relu(self.fc2(x))
             return self.fc3(x)
 
-    yield SampleNet
-    models_registry._entries.pop("sample_net")
+    return SampleNet
 
 
 def test_a_users_own_model(sample_net: type[Model], tmp_path: Path) -> None:

@@ -379,14 +379,14 @@ def test_only_one_value(tmp_path: Path) -> None:
 
 class Evil:
     def __reduce__(self) -> Any:
-        return print, ("owned",)
+        return eval, ("print('owned')",)
 
 
 def test_pickles_run_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_ranks(tmp_path, example("gpt2")[1], 1, MODELS["gpt2"][1])
     content = torch.load(tmp_path / RANK.format(0), weights_only=True)
     torch.save({**content, "args": Evil()}, tmp_path / RANK.format(0))
-    with pytest.raises(CheckpointError, match="is a pickle that needs 'print', and only tensors are read"):
+    with pytest.raises(CheckpointError, match="is a pickle that needs 'eval', and only tensors are read"):
         Model.load(tmp_path)
     torch.save({"module": {**content["module"], "a": argparse.Namespace()}}, tmp_path / RANK.format(0))
     with pytest.raises(CheckpointError, match="holds TrainingState under 'a' and not a tensor"):

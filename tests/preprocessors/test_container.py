@@ -32,7 +32,6 @@ class ShoutingConfig(PreprocessorConfig):
     marks: int = 1
 
 
-@register_preprocessor("shouting", ShoutingConfig)
 class Shouting(Preprocessor):
     """Says it loud."""
 
@@ -43,7 +42,8 @@ class Shouting(Preprocessor):
 
 
 @pytest.fixture
-def container(bpe: Tokenizer) -> PreprocessorsContainer:
+def container(own_registrations: None, bpe: Tokenizer) -> PreprocessorsContainer:
+    register_preprocessor("shouting", ShoutingConfig)(Shouting)
     parts = [
         bpe,
         TextNormalizer(TextNormalizerConfig(replace_patterns=[["ي", "ی"]])),

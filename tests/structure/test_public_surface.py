@@ -15,7 +15,8 @@ from hezar_like.models import Model
 
 NAMES = {
     "hezar_like": """
-        Config HezarLikeError Model ModelConfig Preprocessor PreprocessorConfig Tokenizer __version__
+        Config Dataset HezarLikeError Metric Model ModelConfig Preprocessor PreprocessorConfig Tokenizer Trainer
+        TrainerConfig __version__
         build_dataset build_embedding build_metric build_model build_preprocessor
         list_available_datasets list_available_embeddings list_available_metrics list_available_models
         list_available_preprocessors
@@ -34,17 +35,38 @@ NAMES = {
         modelcenter_tokenizer_files pad_rows preprocessors_registry read_audio read_preprocessors register_preprocessor
         tokenizer_from_transformers transformers_extractor_files transformers_tokenizer_files
     """,
+    "hezar_like.data": """
+        BatchSampler BlankInfilling CausalTokens Dataset DatasetConfig DistributedIndexedDataset Holes IndexedDataset
+        IndexedDatasetWriter LanguageModelingDataset PackCollator PackedRows PadCollator Prompt PromptDataset
+        PromptDatasetConfig Rows Seq2SeqDataset Seq2SeqDatasetConfig SequenceLabelingDataset
+        SequenceLabelingDatasetConfig SpanCorruption SpeechRecognitionDataset SpeechRecognitionDatasetConfig
+        TextClassificationDataset TextClassificationDatasetConfig TextDataset TextSimilarityDataset
+        TextSimilarityDatasetConfig TextSummarizationDataset TextSummarizationDatasetConfig TokenMasking TransformedDataset answer_scores build_dataset datasets_registry
+        load_tokenizer prepare_data read_rows register_dataset span_mask
+    """,
+    "hezar_like.metrics": """
+        Accuracy AccuracyConfig BLEU BLEUConfig CER CERConfig F1 F1Config MRR MRRConfig Metric MetricConfig Perplexity
+        PerplexityConfig Precision PrecisionConfig ROUGE ROUGEConfig Recall RecallConfig Seqeval SeqevalConfig
+        Spearman SpearmanConfig WER WERConfig build_metric metrics_registry register_metric
+    """,
+    "hezar_like.training": """
+        Callback EarlyStopping LoRAConfig ProgressBar TensorBoard Trackio Trainer TrainerConfig TrainerState
+        add_lora
+        all_reduce_mean build_optimizer build_schedule cosent_loss draw_curves focal_loss gather_result init_distributed
+        inspect_model load_adapter merge_lora print_rank read_log save_adapter sum_loss
+    """,
 }
 SIGNATURES = {
     "load": [
         "hub_or_local_path", "load_locally=False", "load_preprocessor=True", "model_filename=None",
-        "config_filename=None", "save_path=None", "*", "task=None", "device=None", "dtype=None", "revision=None",
-        "token=None", "cache_dir=None", "local_files_only=False", "**kwargs",
+        "config_filename=None", "save_path=None", "*", "task=None", "device=None", "dtype=None", "quantize=None", "compile=False",
+        "revision=None",
+        "token=None", "cache_dir=None", "local_files_only=False", "verify=False", "**kwargs",
     ],
     "save": ["path", "filename=None", "save_preprocessor=True", "config_filename=None"],
     "push_to_hub": [
         "repo_id", "filename=None", "config_filename=None", "push_preprocessor=True", "commit_message=None",
-        "private=None", "*", "token=None", "revision=None", "create_pr=False",
+        "private=None", "*", "token=None", "revision=None", "create_pr=False", "card=None",
     ],
     "predict": [
         "inputs", "*", "batch_size='auto'", "progress='auto'", "device=None", "preprocess=True", "post_process=True",
@@ -62,13 +84,16 @@ ERRORS = {
     "ConfigError": [ValueError],
     "RegistryError": [KeyError],
     "CheckpointError": [ValueError],
+    "DataError": [ValueError],
     "PreprocessorError": [ValueError],
     "TokenizerError": [errors.PreprocessorError, ValueError],
     "InputError": [ValueError],
     "OptionError": [TypeError],
+    "OutOfMemory": [errors.InputError, MemoryError],
     "HubError": [OSError],
     "NonFiniteOutput": [ArithmeticError],
     "MissingDependency": [ImportError],
+    "ProcessLost": [ConnectionError],
 }
 
 

@@ -86,6 +86,7 @@ def labeler(**fields: Any) -> Model:
 
 @torch.no_grad()
 def test_labels_depend_on_the_ones_before() -> None:
+    torch.manual_seed(0)  # some random models write next to no pairs
     model = labeler()
     model.head.crf.transitions.data.zero_()
     pairs = {pair for records in model.predict(TEXTS) for pair in itertools.pairwise(r["label"] for r in records)}

@@ -14,6 +14,7 @@ from tiny_models import TEXTS, text_models, texts_for, tiny_model
 from torch import nn
 
 from hezar_like import Model, ModelConfig
+from hezar_like.engine import prediction
 from hezar_like.errors import HezarLikeError, InputError, NonFiniteOutput, OptionError, PreprocessorError
 
 TASKS = ["bert", "bert_text_classification", "bert_sequence_labeling", "bert_mask_filling", "bert_text_embedding"]
@@ -112,6 +113,16 @@ def test_stream_is_lazy(model: Model) -> None:
     first = list(itertools.islice(results, 5))
     assert difference(first, model.predict(texts_for(model)[:5])) < CLOSE
     assert next(read) <= 2 * model.batches_per_window + 2
+
+
+def test_a_long_stream_gives_back_what_was_freed(classifier: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = []
+    monkeypatch.setattr(prediction, "TIDIED_AFTER", 400)
+    monkeypatch.setattr(prediction, "give_back_freed", lambda: given_back.append(1))
+    assert len(list(classifier.stream(("a cat" for _ in range(399)), batch_size=1))) == 399
+    assert not given_back
+    assert len(list(classifier.stream(("a cat" for _ in range(1300)), batch_size=1))) == 1300
+    assert len(given_back) == 3
 
 
 def test_order_survives_sorting_by_length(classifier: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,8 @@ LENGTHS = [2.0, 95.0, 31.0, 0.0005, 64.5]
 def test_a_batch_gives_what_single_recordings_give(model: Model, options: dict[str, Any]) -> None:
     recordings = [noise(seconds, seed) for seed, seconds in enumerate(LENGTHS)]
     options = {**TAKE_ALL, **options, "return_scores": True}
+    if options.get("return_timestamps") == "word":  # where words of a random model stand is a matter of the last digits
+        model = copy.deepcopy(model).double()
     together = model.predict(recordings, **options)
     alone = [model.predict(recording, batch_size=1, **options)[0] for recording in recordings]
     assert len(together[1]["chunks"]) > 3 and together[3]["chunks"] == []

@@ -1,0 +1,134 @@
+"""Linear layers whose weights are rounded: to float16, to 8 bits, or to four."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .copies import copied
+from .kinds import Layer, Projection, of_run
+
+__all__ = ["in_float16", "in_four_bits", "in_int8"]
+
+ROWS = 2**13
+"""Larger weights are rounded, and packed, by so many outputs: what that needs beside the result is then small."""
+GROUPS = (64, 32)
+"""Of four bits, so many neighbours among the inputs share a scale and a zero: the first of these that divides them."""
+
+
+def in_float16(*layers: nn.Linear) -> Projection:
+    """Activations are float32: only the weights, which take the time to read, are rounded."""
+    operation: Any = torch.ops.quantized.linear_dynamic_fp16.default
+
+    def pack(weight: Tensor, bias: Tensor | None) -> Any:
+        return torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), _wide(bias))
+
+    return of_run(_in_parts(operation, copied("half", layers, _each_part(pack))))
+
+
+def in_int8(*layers: nn.Linear) -> Projection:
+    """Weights are rounded by rows, activations by tokens, each to 8 bits of its largest number."""
+    one: Any = torch.ops.quantized.linear_dynamic.default if hasattr(torch, "quantize_per_channel") else None
+    several: Any = torch.ops.onednn.qlinear_pointwise.default
+    outputs = sum(layer.out_features for layer in layers)
+
+    def pack_for_one(weight: Tensor, bias: Tensor | None) -> Any:
+        rounded, scale = _rounded(weight)
+        zeros = torch.zeros(len(scale), dtype=torch.int64)
+        with warnings.catch_warnings():  # torch will take this kind of tensor away, and what multiplies with it
+            warnings.simplefilter("ignore", UserWarning)
+            quantized = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
+        return torch.ops.quantized.linear_prepack(quantized, _wide(bias))
+
+    def pack_for_several(weight: Tensor, bias: Tensor | None) -> Any:
+        rounded, scale = _rounded(weight)
+        zeros = torch.zeros(len(scale), dtype=torch.int32)
+        return torch.ops.onednn.qlinear_prepack(rounded, None), scale / 127.0, zeros, _wide(bias)
+
+    for_one = cache(lambda: copied("int8 one", layers, pack_for_one))
+    for_several = cache(lambda: copied("int8 several", layers, pack_for_several))
+
+    def one_row(x: Tensor) -> Tensor:
+        """NaN and infinity, of which this rounding makes numbers or an error, make NaN, as with several rows."""
+        try:
+            result: Tensor = one(x, for_one())
+        except RuntimeError:
+            if bool(x.isfinite().all()):
+                raise
+            return x.new_full((1, outputs), float("nan"))
+        return result.add_(x.sum(), alpha=0)
+
+    def run(x: Tensor) -> Tensor:
+        if x.size(0) == 1 and one is not None:
+            return one_row(x)
+        weight, weight_scale, zeros, bias = for_several()
+        most = x.abs().amax(-1, keepdim=True).clamp_(min=1e-10)
+        rounded = (x * (127.0 / most)).round_().to(torch.int8)
+        # The scale of the weights is divided by 127 in place of that of each token.
+        y = several(rounded, 1.0, 0, weight, weight_scale, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+        return y.mul_(most) if bias is None else torch.addcmul(bias, y, most)
+
+    return of_run(run)
+
+
+def in_four_bits(*layers: nn.Linear) -> Projection:
+    """Weights are rounded to 16 steps between the smallest and the largest of a group, activations to bfloat16."""
+    inputs, outputs = layers[0].in_features, sum(layer.out_features for layer in layers)
+    size = next((size for size in GROUPS if inputs % size == 0), None)
+    if size is None or outputs % 16:  # which torch does not multiply with
+        return in_int8(*layers)
+    operation: Any = torch.ops.aten._weight_int4pack_mm_for_cpu.default
+
+    def pack(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        groups = weight.float().view(outputs, -1, size)
+        low, high = groups.aminmax(dim=-1)
+        scale = ((high - low) / 15.0).clamp_(min=1e-12)
+        middle = low + 8.0 * scale
+        steps = ((groups - low[..., None]) / scale[..., None]).round_().to(torch.int32).view(outputs, inputs)
+        scales = torch.stack((scale, middle), -1).transpose(0, 1).to(torch.bfloat16).contiguous()
+        return torch.ops.aten._convert_weight_to_int4pack_for_cpu(steps, 1), scales, _wide(bias)
+
+    weight, scales, bias = copied("int4", layers, pack)
+
+    def run(x: Tensor) -> Tensor:
+        y: Tensor = operation(x.to(torch.bfloat16), weight, size, scales).float()
+        return y if bias is None else y.add_(bias)
+
+    return of_run(run)
+
+
+def _each_part(pack: Callable[[Tensor, Tensor | None], Any]) -> Callable[[Tensor, Tensor | None], list[Any]]:
+    """Packs a weight by parts of its rows: what packing needs beside the result is then small."""
+
+    def parts(weight: Tensor, bias: Tensor | None) -> list[Any]:
+        biases = [None] * -(-len(weight) // ROWS) if bias is None else torch.split(bias, ROWS)
+        return [pack(part, own) for part, own in zip(torch.split(weight, ROWS), biases, strict=True)]
+
+    return parts
+
+
+def _in_parts(operation: Callable[[Tensor, Any], Tensor], parts: list[Any]) -> Layer:
+    if len(parts) == 1:
+        only = parts[0]
+        return lambda x: operation(x, only)
+    return lambda x: torch.cat([operation(x, part) for part in parts], -1)
+
+
+def _wide(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.float()
+
+
+def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight in 8 bits, [outputs, inputs] int8, and what each row was divided by, [outputs] float32."""
+    rounded, scale = torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight))
+    for part, result, factor in zip(*(torch.split(whole, ROWS) for whole in (weight, rounded, scale)), strict=True):
+        wide = part.float()
+        torch.amax(wide.abs(), 1, out=factor)
+        factor.div_(127.0).clamp_(min=1e-12)
+        result.copy_((wide / factor[:, None]).round_())
+    return rounded, scale

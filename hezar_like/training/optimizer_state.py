@@ -1,0 +1,95 @@
+"""States of the optimizer, the schedule and the scaler in a checkpoint: one file, or several where they are shards."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import async_save as save_shards_later
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
+
+from ..errors import HubError
+from .distributed import rank
+from .parallel import is_sharded
+
+if TYPE_CHECKING:
+    from .loop import Loop
+
+__all__ = ["OPTIMIZER", "dump", "load_optimizer", "saved_optimizer"]
+
+WAYS = ("fused", "foreach", "capturable")
+"""How a step is computed, which is no matter of its state: other processes may do it in another way."""
+OPTIMIZER, SHARDS = "train/optimizer.pt", "train/shards"
+
+
+def saved_optimizer(loop: Loop, folder: Path, *, later: bool) -> Callable[[], object]:
+    """What saves the states as they are now, by names of parameters, so that other numbers of processes can take them.
+
+    Args:
+        loop: The training.
+        folder: The checkpoint's.
+        later: Whether training goes on before it is called, or while it runs.
+    """
+    state: dict[str, Any] = {"optimizer": get_optimizer_state_dict(loop.trainer.model, loop.optimizer)}
+    others = {"schedule": loop.schedule.state_dict(), "scaler": loop.scaler.state_dict()}
+    write_shards: Callable[[], object] | None = None
+    if not is_sharded(loop.trainer.model):
+        others |= state
+    elif later:
+        future: Any = save_shards_later(state, checkpoint_id=folder / SHARDS, process_group=loop.saver.group)
+        write_shards = future.result
+    else:
+        write_shards = partial(save_shards, state, checkpoint_id=folder / SHARDS)
+    if later and rank() == 0:
+        others = copy.deepcopy(others)
+
+    def save() -> None:
+        if write_shards is not None:
+            write_shards()
+        if rank() == 0:
+            dump(others, folder / OPTIMIZER)
+
+    return save
+
+
+def load_optimizer(loop: Loop, folder: Path) -> None:
+    """Takes the states of a checkpoint."""
+    model, optimizer = loop.trainer.model, loop.optimizer
+    saved: dict[str, Any] = torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu")
+    whole = "optimizer" in saved
+    if not whole:
+        state: dict[str, Any] = {"optimizer": get_optimizer_state_dict(model, optimizer)}
+        with warnings.catch_warnings():  # that there is one process is no news
+            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+            load_shards(state, checkpoint_id=folder / SHARDS)
+        saved |= state
+    options = StateDictOptions(full_state_dict=whole and is_sharded(model))
+    ways = [{name: group[name] for name in WAYS if name in group} for group in optimizer.param_groups]
+    set_optimizer_state_dict(model, optimizer, saved["optimizer"], options=options)
+    for group, way in zip(optimizer.param_groups, ways, strict=True):
+        group.update(way)
+    loop.schedule.load_state_dict(saved["schedule"])
+    loop.scaler.load_state_dict(saved["scaler"])
+
+
+def dump(value: Any, path: Path) -> None:
+    """Saves tensors and plain data.
+
+    Raises:
+        HubError: When the file cannot be written.
+    """
+    try:
+        torch.save(value, path)
+    except (OSError, RuntimeError) as error:  # torch raises the latter for a full disk
+        raise HubError(f"cannot save {str(path)!r}: {error}. Check the space and the permissions there.") from None

@@ -1,0 +1,127 @@
+"""Types of weights, rounding and memory that a caller of `load` asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparing import assert_same_tensors
+from tiny_models import TEXTS, tiny_model
+
+from hezar_like import Model
+from hezar_like.engine.devices import fastest_dtype
+from hezar_like.engine.linears import projection
+from hezar_like.engine.memory import release
+from hezar_like.errors import OptionError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_model("gpt2_text_generation", hidden_size=128, intermediate_size=256).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_auto_is_the_fastest_type(folder: Path) -> None:
+    assert Model.load(folder, device="cpu", dtype="auto").dtype == fastest_dtype(torch.device("cpu"))
+    assert fastest_dtype(torch.device("cpu")) == (
+        torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    )
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_rounding_changes_what_is_multiplied_with_and_nothing_else(folder: Path, tmp_path: Path, quantize: Any) -> None:
+    model, plain = Model.load(folder, device="cpu", quantize=quantize), Model.load(folder, device="cpu")
+    rounded = model.predict(TEXTS[:2], max_new_tokens=4, return_scores=True)
+    exact = plain.predict(TEXTS[:2], max_new_tokens=4, return_scores=True)
+    assert [r["score"] for r in rounded] != [e["score"] for e in exact]
+    model.save(tmp_path / "again")
+    assert_same_tensors(Model.load(tmp_path / "again", device="cpu").state_dict(), plain.state_dict())
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_a_rounded_row_does_not_depend_on_its_batch(folder: Path, quantize: Any) -> None:
+    model = Model.load(folder, device="cpu", quantize=quantize)
+    rows = torch.randint(5, 100, (5, 7), generator=torch.Generator().manual_seed(0))
+    whole = model.generate(rows, max_new_tokens=6, return_dict=True)
+    part = model.generate(rows[[3, 1]], max_new_tokens=6, return_dict=True)
+    assert part.sequences.tolist() == whole.sequences[[3, 1]].tolist()
+    assert torch.allclose(part.token_scores, whole.token_scores[[3, 1]], atol=1e-5)
+
+
+def test_four_bits(folder: Path) -> None:
+    """Sixteen steps for each group of inputs, and what that changes."""
+    layer = Model.load(folder, device="cpu").backbone.stack.blocks[0].mlp.up
+    x, weight = torch.randn(3, 128), layer.weight.detach()
+    rounded = torch.zeros_like(weight)
+    for start in range(0, 128, 64):
+        low, high = weight[:, start : start + 64].aminmax(dim=1, keepdim=True)
+        step = (high - low) / 15
+        rounded[:, start : start + 64] = ((weight[:, start : start + 64] - low) / step).round() * step + low
+    expected, found = x @ rounded.t() + layer.bias, projection("int4", layer).run(x)
+    assert (found - expected).std() < 0.01 * expected.std()  # activations and scales are bfloat16
+    exact = x @ weight.t() + layer.bias
+    assert 0.03 < (found - exact).std() / exact.std() < 0.15
+    odd = torch.nn.Linear(48, 32)  # no group divides this
+    assert torch.equal(projection("int4", odd).run(x[:, :48]), projection("int8", odd).run(x[:, :48]))
+
+
+@pytest.mark.parametrize("quantize", ["int2", "INT8", 8, ["int8"]])
+def test_other_ways_of_rounding_are_refused(folder: Path, quantize: object) -> None:
+    with pytest.raises(OptionError, match="must be 'int8'"):
+        Model.load(folder, device="cpu", quantize=quantize)  # type: ignore[arg-type]
+
+
+def test_int8_is_refused_where_it_is_of_no_use(tmp_path: Path) -> None:
+    tiny_model("bert_text_classification").save(tmp_path)
+    with pytest.raises(OptionError, match="bfloat16"):
+        Model.load(tmp_path, device="cpu", quantize="int8")
+
+
+def test_rounding_asked_for_by_hand_is_checked_too() -> None:
+    for name, value, message in (
+        ("gpt2_text_generation", "int2", "must be 'int8' or 'int4'"),
+        ("bert_text_classification", "int8", "bfloat16"),
+    ):
+        model = tiny_model(name)
+        model.quantize = value  # type: ignore[assignment]
+        with pytest.raises(OptionError, match=message):
+            model.predict("the cat")
+        model.quantize = None
+        assert len(model.predict("the cat")) == 1
+
+
+def resident(tensor: torch.Tensor) -> int:
+    """Kilobytes of the mapping of a tensor that are in memory."""
+    place, inside = tensor.data_ptr(), False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, *rest = line.split()
+        if not first.endswith(":"):
+            low, high = (int(number, 16) for number in first.split("-"))
+            inside = low <= place < high
+        elif inside and first == "Rss:":
+            return int(rest[0])
+    raise AssertionError("the tensor is in no mapping")
+
+
+def test_memory_of_a_file_is_given_back_and_read_again(folder: Path) -> None:
+    weight = Model.load(folder, device="cpu").head.out.weight.detach()
+    values = weight.clone()
+    before = resident(weight)
+    release(weight)
+    assert resident(weight) < before
+    assert torch.equal(weight, values)
+
+
+def test_memory_that_was_written_to_is_kept(folder: Path) -> None:
+    model = Model.load(folder, device="cpu")
+    weight = model.head.out.weight
+    weight.data.mul_(2.0)
+    values = weight.detach().clone()
+    release(weight)
+    assert torch.equal(weight, values)
+    own = torch.randn(512, 512)
+    kept = own.clone()
+    release(own)
+    assert torch.equal(own, kept)
