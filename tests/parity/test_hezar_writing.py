@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from hezar_like import Model
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "hezar"
-TOLERANCE = 2e-5  # of the scores' standard deviation
+# Of the scores' standard deviation. What Hezar wrote down is itself up to 3e-5 of it from float64 for T5.
+TOLERANCE = 1e-4
 FOLDERS = sorted(path.parent.name for path in FIXTURES.glob("*_text_generation*/model_config.yaml"))
 LEGACY = "legacy_gpt2_attn_bias"
 
