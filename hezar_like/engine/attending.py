@@ -14,6 +14,7 @@ from ..blocks import Context
 from ..layers import Attention
 from ..layers.rotary import rotate
 from .copies import beside
+from .flash import attend_at_once, attends_at_once
 from .kinds import Kind
 from .linears import plain, projection
 from .norms import normed
@@ -158,6 +159,10 @@ def _attend_packed(attn: Attention, parts: Sequence[Tensor], packed: Packed, *, 
     """
     counts = _heads(attn)
     last = last and packed.read is not None
+    if attends_at_once(attn, packed, parts[0]):
+        q, k, v = parts if len(parts) > 1 else parts[0].split_with_sizes(counts, 1)
+        y = attend_at_once(attn, q, k, v, packed)
+        return y.index_select(0, packed.read) if last and packed.read is not None else y
     # Who reads the last token of a text, or looks at later ones too, sees all of it.
     sees_all = packed.reads == "last" or not packed.context.causal
     by_themselves = last and sees_all and packed.context.bias is None and attn.window is None and attn.softcap is None

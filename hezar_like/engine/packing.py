@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
+from functools import cached_property
+from itertools import accumulate, groupby
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -124,7 +125,8 @@ class Packed:
         context: Of the pass.
         shape: Of the batch with its padding, [batch, length].
         places: Where each packed token is in the flat batch, int64; None where the batch has no padding, and its order.
-        buckets: The texts.
+        lengths: Of the texts.
+        buckets: The texts, by their lengths.
         reads: Which tokens are read.
         read: The packed token of each text that is read, [texts or more] int64; None when all are.
         rows: How many rows there are: the tokens, and zeros that may stand behind them.
@@ -133,6 +135,7 @@ class Packed:
     context: Context
     shape: torch.Size
     places: Tensor | None
+    lengths: list[int]
     buckets: list[Bucket]
     reads: Reads
     read: Tensor | None
@@ -142,12 +145,18 @@ class Packed:
     @property
     def count(self) -> int:
         """How many tokens there are."""
-        return self.buckets[-1].tokens.stop if self.buckets else 0
+        return sum(self.lengths)
 
     @property
     def texts(self) -> int:
         """How many texts there are."""
-        return sum(bucket.count for bucket in self.buckets)
+        return len(self.lengths)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """The first token of each text, and the number of all, [texts + 1] int32."""
+        starts = [0, *accumulate(self.lengths)]
+        return torch.tensor(starts, dtype=torch.int32, device=self.buckets[0].read.device)
 
     def rotation(self, rotary: Rotary) -> Rotation:
         """The rotation of the packed tokens, made once for all blocks that share a `Rotary`."""
@@ -215,7 +224,7 @@ def pack(x: Tensor, context: Context, reads: Reads, *, filled: bool = False) -> 
     if filled:
         flat = _filled(flat, _usual(len(flat)))
         read = None if read is None else _filled(read, _usual(len(read)))
-    return flat, Packed(context, shape, places, buckets, reads, read, len(flat))
+    return flat, Packed(context, shape, places, lengths, buckets, reads, read, len(flat))
 
 
 def _texts_of(span: Tensor) -> tuple[Tensor, list[int]]:
