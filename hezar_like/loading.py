@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .configs import ModelConfig
-from .engine.memory import release
+from .engine.memory import ROWS, read_by_parts, release
 from .errors import CheckpointError, ConfigError, OptionError, did_you_mean
 from .formats import Checkpoint, detect
 from .formats.format import Request
@@ -286,9 +286,14 @@ def _read(name: str, keys: list[tuple[str, Part]], checkpoint: Checkpoint) -> Te
 
 def _as_type(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     """A tensor in another type; the memory of the file's own is not needed after that."""
-    converted = tensor.to(dtype)
-    if converted is not tensor:
-        release(tensor)
+    if dtype is None or tensor.dtype == dtype:
+        return tensor
+    if not tensor.ndim:
+        return tensor.to(dtype)
+    converted = torch.empty_like(tensor, dtype=dtype)
+    for part, result in zip(read_by_parts(tensor), torch.split(converted, ROWS), strict=True):
+        result.copy_(part)
+    release(tensor)
     return converted
 
 

@@ -11,10 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from .memory import release
+from .memory import give_back_freed, release
 from .weights import SeenWeights
 
 __all__ = ["beside", "copied", "forget_copies", "together"]
+
+TIDY_BYTES = 2**25
+"""After copies of so much memory of weights, what they left free is given back."""
+_left = 0
+"""Of how much copies were made since then."""
 
 _copies: WeakKeyDictionary[nn.Linear, dict[str, tuple[SeenWeights, Any]]] = WeakKeyDictionary()
 """For the first of some layers their weights in other forms, each with what it was made of."""
@@ -32,7 +37,17 @@ def copied(form: str, layers: Sequence[nn.Linear], make: Callable[[Tensor, Tenso
     forms[name] = SeenWeights(weights), value
     for layer in layers:
         release(layer.weight)
+    _tidy_up(layers)
     return value
+
+
+def _tidy_up(layers: Sequence[nn.Linear]) -> None:
+    """Gives back what copying left free, now and then: it takes a few milliseconds."""
+    global _left
+    _left += sum(layer.weight.nbytes for layer in layers)
+    if _left >= TIDY_BYTES:
+        _left = 0
+        give_back_freed()
 
 
 def forget_copies(layer: nn.Module) -> None:

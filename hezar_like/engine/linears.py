@@ -18,6 +18,8 @@ __all__ = ["plain", "projection"]
 
 SMALL = 2**16
 """A matrix of up to so many numbers is multiplied with in less time than the call takes."""
+BY_ROW = (torch.float32, torch.bfloat16)
+"""Types of which torch multiplies a matrix with one row as fast as it is read."""
 TURNED_ROWS = range(5, 17)
 """For so many rows it is the weight that is multiplied with them."""
 
@@ -35,7 +37,7 @@ def plain(weight: Tensor, bias: Tensor | None) -> Projection:
     """Multiplies with a weight, [outputs, inputs], as it is."""
     columns = weight.t()
     run: Layer = partial(torch.mm, mat2=columns) if bias is None else _added(bias, columns)
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() > SMALL:
+    if weight.device.type == "cpu" and weight.dtype in BY_ROW and weight.numel() > SMALL:
         run = _of_large(weight, bias, run)
     if bias is not None:
         return of_run(run)
@@ -49,11 +51,11 @@ def _added(bias: Tensor, columns: Tensor) -> Layer:
 
 def _of_large(weight: Tensor, bias: Tensor | None, usual: Layer) -> Layer:
     """Multiplies one row, or a few, with a large weight in another way, which takes MKL less time."""
-    turned = TURNED_ROWS if weight.stride(1) == 1 else ()
+    turned = TURNED_ROWS if weight.stride(1) == 1 and weight.dtype == torch.float32 else ()
     column = None if bias is None else bias[:, None]
 
     def run(x: Tensor) -> Tensor:
-        rows = x.size(0) if x.dtype == torch.float32 else 0  # autocast changes types for the usual way only
+        rows = x.size(0) if x.dtype == weight.dtype else 0  # autocast changes types for the usual way only
         if rows == 1:
             return (torch.mv(weight, x[0]) if bias is None else torch.addmv(bias, weight, x[0]))[None]
         if rows in turned:

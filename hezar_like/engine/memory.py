@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-__all__ = ["give_back_freed", "keeping_freed", "release"]
+__all__ = ["give_back_freed", "keeping_freed", "read_by_parts", "release"]
+
+ROWS = 2**13
+"""A large tensor is read by so many rows: what that needs beside the result is then small."""
 
 MAPPINGS = Path("/proc/self/smaps")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -37,6 +41,14 @@ def release(tensor: Tensor) -> None:
         ctypes.CDLL(None, use_errno=True).madvise(
             ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED
         )
+
+
+def read_by_parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The rows of a tensor, some at a time; see `release` for what happens to each part after it was read."""
+    for part in torch.split(tensor, ROWS):
+        yield part
+        if len(part) < len(tensor):
+            release(part)
 
 
 def give_back_freed() -> None:
@@ -69,7 +81,11 @@ def keeping_freed() -> Iterator[None]:
 
 
 def _is_untouched_file(start: int, end: int) -> bool:
-    """Whether memory is part of one mapping of a file to which nothing was written."""
+    """Whether memory is part of one mapping of a file to which nothing was written.
+
+    A page that was written to is the process's own ("anonymous", or in the swap); one of a file that was itself written
+    a moment ago is "dirty" until the disk has it, and yet the file's.
+    """
     inside = is_file = False
     with MAPPINGS.open() as lines:
         for line in lines:
@@ -78,6 +94,9 @@ def _is_untouched_file(start: int, end: int) -> bool:
                 low, high = (int(number, 16) for number in first.split("-"))
                 inside = low <= start and end <= high
                 is_file = inside and len(rest) > 4 and rest[4].startswith("/")
-            elif inside and first == "Private_Dirty:":
-                return is_file and rest[0] == "0"
+            elif inside and first in ("Anonymous:", "Swap:"):
+                if rest[0] != "0":
+                    return False
+                if first == "Swap:":
+                    return is_file
     return False

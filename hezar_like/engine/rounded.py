@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -12,11 +13,10 @@ from torch import Tensor, nn
 
 from .copies import copied
 from .kinds import Layer, Projection, of_run
+from .memory import ROWS, read_by_parts
 
 __all__ = ["in_float16", "in_four_bits", "in_int8"]
 
-ROWS = 2**13
-"""Larger weights are rounded, and packed, by so many outputs: what that needs beside the result is then small."""
 GROUPS = (64, 32)
 """Of four bits, so many neighbours among the inputs share a scale and a zero: the first of these that divides them."""
 
@@ -106,8 +106,8 @@ def _each_part(pack: Callable[[Tensor, Tensor | None], Any]) -> Callable[[Tensor
     """Packs a weight by parts of its rows: what packing needs beside the result is then small."""
 
     def parts(weight: Tensor, bias: Tensor | None) -> list[Any]:
-        biases = [None] * -(-len(weight) // ROWS) if bias is None else torch.split(bias, ROWS)
-        return [pack(part, own) for part, own in zip(torch.split(weight, ROWS), biases, strict=True)]
+        biases = repeat(None) if bias is None else torch.split(bias, ROWS)
+        return [pack(part, own) for part, own in zip(read_by_parts(weight), biases, strict=False)]
 
     return parts
 
@@ -126,7 +126,8 @@ def _wide(bias: Tensor | None) -> Tensor | None:
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """A weight in 8 bits, [outputs, inputs] int8, and what each row was divided by, [outputs] float32."""
     rounded, scale = torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight))
-    for part, result, factor in zip(*(torch.split(whole, ROWS) for whole in (weight, rounded, scale)), strict=True):
+    results = (torch.split(result, ROWS) for result in (rounded, scale))
+    for part, result, factor in zip(read_by_parts(weight), *results, strict=True):
         wide = part.float()
         torch.amax(wide.abs(), 1, out=factor)
         factor.div_(127.0).clamp_(min=1e-12)

@@ -105,13 +105,15 @@ def _linear(layer: Linear, quantize: Quantization | None) -> Callable[[Tensor], 
     # Four bits are too few for the layer whose outputs are compared with each other.
     usual = kind_for(layer.weight, None if quantize is None else "int8")
     few: Kind | None = "packed" if usual == "plain" and is_copied(layer.weight) else None
+    # One row is read as fast without a copy.
+    one: Kind = "plain" if usual == "packed" and layer.weight.stride(1) == 1 else usual
     if usual == "plain" and (layer.weight.device.type != "cpu" or layer.weight.dtype != torch.float32):
         return None  # there is no other way
     runs: dict[Kind, Layer] = {}
 
     def substitute(x: Tensor) -> Tensor:
         tokens = x.reshape(-1, x.size(-1))
-        kind = few if few is not None and len(tokens) in FEW_ROWS else usual
+        kind = one if len(tokens) == 1 else few if few is not None and len(tokens) in FEW_ROWS else usual
         if kind not in runs:
             runs[kind] = projection(kind, layer).run
         tokens = tokens.float() if kind in WIDE else tokens

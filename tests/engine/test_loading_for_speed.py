@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_same_tensors
+from comparing import assert_same_tensors, difference
+from safetensors.torch import load_file, save_file
 from tiny_models import TEXTS, tiny_model
 
 from hezar_like import Model
 from hezar_like.engine.devices import fastest_dtype
-from hezar_like.engine.linears import projection
-from hezar_like.engine.memory import release
+from hezar_like.engine.linears import plain, projection
+from hezar_like.engine.memory import ROWS, read_by_parts, release
 from hezar_like.errors import OptionError
+from hezar_like.loading import _as_type
 
 
 @pytest.fixture
@@ -125,3 +127,34 @@ def test_memory_that_was_written_to_is_kept(folder: Path) -> None:
     kept = own.clone()
     release(own)
     assert torch.equal(own, kept)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says what is in memory")
+def test_a_large_tensor_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """While it becomes another type, or is rounded, the file's part that was read is given back."""
+    weight = torch.arange(4 * ROWS * 64, dtype=torch.float32).view(-1, 64)
+    save_file({"weight": weight}, tmp_path / "model.safetensors")
+    mapped = load_file(tmp_path / "model.safetensors")["weight"]
+    held = []
+    for number, part in enumerate(read_by_parts(mapped)):
+        assert torch.equal(part, weight[number * ROWS : (number + 1) * ROWS])
+        held.append(resident(mapped))
+    assert number == 3 and max(held) < 2.5 * part.nbytes / 1024
+    assert torch.equal(_as_type(mapped, torch.bfloat16), weight.bfloat16())
+    turned = mapped.mT
+    assert torch.equal(_as_type(turned, torch.float16), weight.half().mT)
+    assert _as_type(turned, torch.float32) is turned and _as_type(torch.tensor(1.5), torch.float16) == 1.5
+    layer = torch.nn.Linear(64, 4 * ROWS, bias=False)
+    layer.weight = torch.nn.Parameter(mapped)
+    projection("int8", layer).run(torch.ones(1, 64))
+    assert resident(mapped) < 2.5 * part.nbytes / 1024
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_one_row_needs_no_packed_copy(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(512, 256, bias).to(torch.bfloat16)
+    x = torch.randn(1, 512).to(torch.bfloat16)
+    found = plain(layer.weight.detach(), layer.bias).run(x)
+    assert found.dtype == torch.bfloat16
+    assert difference(found, layer.double()(x.double())) <= 0.02
