@@ -124,12 +124,14 @@ def _wide(bias: Tensor | None) -> Tensor | None:
 
 
 def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A weight in 8 bits, [outputs, inputs] int8, and what each row was divided by, [outputs] float32."""
+    """A weight in 8 bits, or 7, [outputs, inputs] int8, and what each row was divided by, [outputs] float32."""
+    # Without VNNI two products are added in 16 bits, which are too few for them where both factors have eight.
+    steps = 127.0 if torch.cpu._is_vnni_supported() else 63.0
     rounded, scale = torch.empty(weight.shape, dtype=torch.int8), torch.empty(len(weight))
     results = (torch.split(result, ROWS) for result in (rounded, scale))
     for part, result, factor in zip(read_by_parts(weight), *results, strict=True):
         wide = part.float()
         torch.amax(wide.abs(), 1, out=factor)
-        factor.div_(127.0).clamp_(min=1e-12)
+        factor.div_(steps).clamp_(min=1e-12)
         result.copy_((wide / factor[:, None]).round_())
     return rounded, scale
