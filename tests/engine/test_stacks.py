@@ -29,10 +29,12 @@ GENERATIVE = [
     name for name in built_in() if models_registry[name].module_class.task == "text_generation" and "bert" not in name
 ]
 READING = [name for name in text_models() if not models_registry[name].module_class.is_generative]
-SAME = 2e-6
+SAME = 5e-6
 """How far hidden states may be from those of the modules where the weights lie the same."""
-REORDERED = 5e-6
+REORDERED = 1.5e-5
 """The same where sums are in another order: of copies of the weights, and of packed texts."""
+SCORES = 3e-6
+"""The same for scores, which are smaller than hidden states: up to 7e-7 with AVX-512, 1.5e-6 with AVX2."""
 ROUNDED = {"bfloat16": 0.25, "float16": 0.02, "int8": 0.4, "bfloat16 int8": 0.4, "bfloat16 int4": 2.0}
 """How far the scores of tiny models may be from those of float32, in standard deviations."""
 
@@ -192,7 +194,7 @@ def test_batches_orders_and_threads_do_not_tell(name: str) -> None:
         texts = [f"[MASK] {text}" for text in texts]
     scale_queries(model)
     expected = [model.predict([text], progress=False)[0] for text in texts]
-    bound = REORDERED if model.task in ("backbone", "text_embedding") else 1e-6  # scores are smaller than hidden states
+    bound = REORDERED if model.task in ("backbone", "text_embedding") else SCORES
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
