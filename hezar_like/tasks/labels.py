@@ -50,6 +50,20 @@ class LabelsConfig(ModelConfig):
         assert self.id2label is not None
         return {name: index for index, name in self.id2label.items()}
 
+    def label(self, index: int) -> str:
+        """The name of a label.
+
+        Raises:
+            ConfigError: When somebody changed `id2label`, and it names fewer labels than the model's head gives.
+        """
+        names = self.id2label or {}
+        if index not in names:
+            raise ConfigError(
+                f"{type(self).__name__}.id2label names {len(names)} labels, none of them {index}, which the model gives. "
+                "Name as many as the model was built with, or load it with id2label=... for a new head."
+            )
+        return names[index]
+
     def update(self, values: Mapping[str, Any] | None = None, **kwargs: Any) -> Self:
         """Sets fields; a new `id2label` brings its number, a new `num_labels` new names."""
         changes = {**(values or {}), **kwargs}

@@ -78,8 +78,7 @@ class LabelingTask(ScoringTask):
 
     def label_name(self, label: int) -> str:
         """The name of a label by its index."""
-        assert self.config.id2label is not None
-        return self.config.id2label[label]
+        return self.config.label(label)
 
 
 @register_task(

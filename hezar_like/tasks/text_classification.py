@@ -121,12 +121,12 @@ class TextClassification(ScoringTask):
         values = self._scores(outputs.logits.float(), scores)
         means = torch.stack([values[rows].mean(0) for rows in own_batch(batch).rows])
         best, indices = means.sort(-1, descending=True)
-        names = self.config.id2label
-        assert names is not None
         return [
-            [Label(label=names[i], score=score) for score, i in zip(row, order, strict=True) if score >= threshold][
-                :top_k
-            ]
+            [
+                Label(label=self.config.label(i), score=score)
+                for score, i in zip(row, order, strict=True)
+                if score >= threshold
+            ][:top_k]
             for row, order in zip(best.tolist(), indices.tolist(), strict=True)
         ]
 

@@ -9,6 +9,7 @@ import torch
 from tiny_models import tiny_model
 
 from hezar_like import Model
+from hezar_like.errors import ConfigError
 from hezar_like.outputs import ClassifierOutput
 
 NAMES = {0: "bad", 1: "fair", 2: "good"}
@@ -117,3 +118,15 @@ def test_losses(single: Model, several: Model, number: Model) -> None:
     assert several.compute_loss(logits, torch.tensor([[1, 0, 1]])).item() == pytest.approx(0.37778, abs=1e-4)
     for labels in (torch.tensor([1.0]), torch.tensor([[1.0]]), torch.tensor([1])):
         assert number.compute_loss(torch.tensor([[3.0]]), labels).item() == 4.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bert_text_classification", "bert_sequence_labeling", "bert_sequence_labeling_crf",
+     "bert_sequence_labeling_global_pointer"],
+)  # fmt: skip
+def test_labels_taken_away_by_hand_are_told(name: str) -> None:
+    model = tiny_model(name)
+    model.config.id2label = {9: "a"}
+    with pytest.raises(ConfigError, match=r"id2label names 1 labels, none of them \d, .* load it with id2label"):
+        model.predict("the cat sat on the mat")
