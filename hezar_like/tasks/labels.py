@@ -59,8 +59,8 @@ class LabelsConfig(ModelConfig):
         names = self.id2label or {}
         if index not in names:
             raise ConfigError(
-                f"{type(self).__name__}.id2label names {len(names)} labels, none of them {index}, which the model gives. "
-                "Name as many as the model was built with, or load it with id2label=... for a new head."
+                f"{type(self).__name__}.id2label names {len(names)} labels, none of them {index}, which the model "
+                "gives. Name as many as the model was built with, or load it with id2label=... for a new head."
             )
         return names[index]
 
