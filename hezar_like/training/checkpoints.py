@@ -208,14 +208,29 @@ def checkpoint_to_resume(root: Path, wanted: bool | str | None) -> Path | None:
     return given if given.is_dir() or not (root / wanted).is_dir() else root / wanted
 
 
-def rotate(root: Path, keep: int | None, best_step: int | None) -> None:
-    """Removes all checkpoints but the last ones and the best, and what killed processes left."""
+def rotate(root: Path, step: int, keep: int | None, best_step: int | None) -> None:
+    """Removes all checkpoints but the last ones and the best, and what killed processes left.
+
+    Those of later steps are of a training that went another way, and from which an earlier checkpoint was taken up:
+    going on from them would not be to go on with this one.
+
+    Args:
+        root: Folder of the checkpoints.
+        step: That of the one that was just saved.
+        keep: How many of the last stay; None: all.
+        best_step: That of the best.
+    """
     for unfinished in root.glob(f"{UNFINISHED}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
+    numbered = sorted(p for p in root.iterdir() if p.name.isdecimal())
+    later = [folder for folder in numbered if int(folder.name) > step]
+    if later:
+        logger.warning(f"Training went on from before step {int(later[0].name)}: its later checkpoints are removed.")
+    for folder in later:
+        shutil.rmtree(folder, ignore_errors=True)
     if keep is None:
         return
-    numbered = sorted(p for p in root.iterdir() if p.name.isdecimal())
-    for folder in numbered[:-keep]:
+    for folder in numbered[: len(numbered) - len(later)][:-keep]:
         if int(folder.name) != best_step:
             shutil.rmtree(folder, ignore_errors=True)
 

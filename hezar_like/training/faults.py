@@ -52,11 +52,13 @@ def check_fit(model: Any, config: TrainerConfig, datasets: Iterable[Any]) -> Non
 
 
 def check_measured(config: TrainerConfig, eval_dataset: Any) -> None:
-    """Raises an OptionError when settings need evaluations, and there is nothing to evaluate with."""
+    """Raises an OptionError, or a DataError, when there is nothing to evaluate with, but should be."""
     needs = ("early_stopping_patience", "load_best_model_at_end", "eval_steps")
     asked = next((name for name in needs if getattr(config, name)), None)
     if eval_dataset is None and config.do_evaluate and asked is not None:
         raise OptionError(f"TrainerConfig.{asked} needs evaluations. Give eval_dataset.")
+    if eval_dataset is not None and config.do_evaluate and not len(eval_dataset):
+        raise DataError("eval_dataset has no samples. Check where it was read from.")
 
 
 def give_preprocessor(model: Any, dataset: Any, preprocessor: Any) -> None:

@@ -54,6 +54,11 @@ def distribute(step: nn.Module, config: TrainerConfig, device: torch.device) -> 
             )
         share_layers(step, device)
         return step
+    if config.cpu_offload and not torch.distributed.is_initialized():
+        raise ConfigError(
+            "TrainerConfig.cpu_offload is true, which needs a group of processes, if of one only. Start with torchrun "
+            "--nproc-per-node 1, or more."
+        )
     if torch.distributed.is_initialized() and config.strategy == "fsdp":
         policy: dict[str, Any] = {"reshard_after_forward": config.reshard_after_forward}
         if config.cpu_offload:

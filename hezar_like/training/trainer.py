@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ class Trainer:
         data_collator: Callable[..., dict[str, Tensor]] | None = None,
         preprocessor: Any = None,
         *,
-        metrics: Iterable[Any] | Mapping[str, Any] | None = None,
+        metrics: str | Iterable[Any] | Mapping[str, Any] | None = None,
         callbacks: Iterable[Callback] = (),
         optimizer: Optimizer | None = None,
         lr_scheduler: Any = None,
@@ -166,7 +167,8 @@ class Trainer:
         return folder
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Uploads the model, with the last evaluation, the run and its curves in its card; adapters are merged into it.
+        """Uploads the model, with the last evaluation, the run and its curves in its card; adapters are merged into
+        what is uploaded.
 
         Args:
             repo_id: "org/name".
@@ -180,14 +182,16 @@ class Trainer:
         """
         if world_size() > 1:
             raise OptionError("push from one process: save() first, then Model.load(path).push_to_hub(repo_id).")
-        if self.config.lora is not None:
-            merge_lora(self.model)
+        model = self.model
+        if self.config.lora is not None:  # the model itself keeps its adapters, and can be trained further
+            model = copy.deepcopy(model)
+            merge_lora(model)
         card = dict(options.pop("card", None) or {})
         values = {name.removeprefix("evaluation."): value for name, value in self.last_values.items()}
         card.setdefault("metrics", {name: value for name, value in values.items() if math.isfinite(value)})
         card.setdefault("training", self._run())
         card.setdefault("curves", draw_curves(self.load_logs()))
-        address: str = self.model.push_to_hub(repo_id, card=card, **options)
+        address: str = model.push_to_hub(repo_id, card=card, **options)
         return address
 
     def _run(self) -> dict[str, Any]:
