@@ -62,6 +62,8 @@ def test_it_begins_as_nothing_and_trains_alone(tmp_path: Path) -> None:
     folder = run.save()
     assert {p.name for p in folder.iterdir()} >= {"adapter_model.safetensors", "adapter_config.json", "train_config.yaml"}
     assert not (folder / "model.safetensors").exists()
+    with pytest.raises(CheckpointError, match=r"has an adapter and no weights.*load_adapter\(model, folder\)"):
+        Model.load(folder)
     fresh = model()
     load_adapter(fresh, folder)
     assert torch.allclose(scores(fresh), scores(own), atol=1e-6)

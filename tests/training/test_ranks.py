@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 from ranks import LONG, STRATEGIES, WAYS, samples, trainer_for
 from safetensors.torch import load_file
-from trained import model, without_dropout
+from trained import beside_tests, model, without_dropout
 
 from hezar_like.layers import Attention
 from hezar_like.registry import families_registry
@@ -57,10 +56,9 @@ def written(root: Path) -> Path:
 
 
 def torchrun(count: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     return subprocess.run(
-        [*command, str(HERE / script), *arguments], env=environment, capture_output=True, text=True, timeout=900
+        [*command, str(HERE / script), *arguments], env=beside_tests(), capture_output=True, text=True, timeout=900
     )
 
 
