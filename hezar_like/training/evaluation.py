@@ -13,7 +13,10 @@ from ..backbones import EncoderDecoder
 from ..builders import build_metric
 from ..errors import ConfigError, DataError, OptionError
 from ..metrics import Metric
+from ..metrics.classification import ClassMetric
+from ..metrics.sequence_labeling import Seqeval
 from ..tasks.scoring import IGNORED
+from ..tasks.sequence_labeling_global_pointer import SequenceLabelingGlobalPointer
 from .batches import SampledBatch, batches, evaluation_sampler
 from .distributed import gather_objects, totals_of_ranks
 from .parallel import data_ranks, is_sharded
@@ -122,21 +125,24 @@ def scores_of(trainer: Trainer, dataset: Any) -> list[Tensor]:
                     f"there are scores of {len(logits)} things for {len(batch.samples)} samples. Use model.predict."
                 )
             if own:
-                kept = _without_padding(trainer.model, batch.tensors)
-                per_token = kept is not None and logits.ndim > 2 and logits.shape[:2] == kept.shape
-                rows = [row[m] for row, m in zip(logits, kept, strict=True)] if per_token else logits  # type: ignore[arg-type]
-                found |= dict(zip(batch.samples, rows, strict=True))
+                found |= dict(zip(batch.samples, _without_padding(trainer.model, batch.tensors, logits), strict=True))
     gathered = {index: row for part in gather_objects(found) for index, row in part.items()}
     return [gathered[index] for index in sorted(gathered)]
 
 
-def _without_padding(model: Any, batch: Mapping[str, Tensor]) -> Tensor | None:
-    """Which of the tokens that are scored are no padding, [batch, length] on the CPU; None where nothing says it."""
+def _without_padding(model: Any, batch: Mapping[str, Tensor], logits: Tensor) -> Iterable[Tensor]:
+    """The scores of each sample; those of tokens without those of its padding, where it is known which that is."""
     if isinstance(getattr(model, "backbone", None), EncoderDecoder):  # scores are of what is written
         labels = batch.get("labels")
-        return None if labels is None else (labels != IGNORED).flip(1).cumsum(1).flip(1).bool().cpu()
-    mask = batch.get("attention_mask")
-    return None if mask is None else mask.bool().cpu()
+        kept = None if labels is None else (labels != IGNORED).flip(1).cumsum(1).flip(1)
+    else:
+        kept = batch.get("attention_mask")
+    if kept is None:
+        return logits
+    rows = list(zip(logits, kept.bool().cpu(), strict=True))
+    if isinstance(model, SequenceLabelingGlobalPointer):
+        return [row[:, mask][:, :, mask] for row, mask in rows]
+    return [row[mask] for row, mask in rows] if logits.ndim > 2 and logits.shape[:2] == kept.shape else logits
 
 
 def _all_batches(trainer: Trainer, dataset: Any, name: str) -> Iterator[tuple[SampledBatch, bool]]:
@@ -164,7 +170,12 @@ def _evaluating(trainer: Trainer) -> Iterator[None]:
 
 
 def check_metrics(trainer: Trainer) -> None:
-    """Raises an OptionError for a metric of texts where none are written."""
+    """Raises an OptionError for a metric of texts where none are written, or another one than `spans` of spans."""
+    odd = [metric.config.name for metric in trainer.metrics if isinstance(metric, ClassMetric | Seqeval)]
+    if isinstance(trainer.model, SequenceLabelingGlobalPointer) and odd:
+        raise OptionError(
+            f"the metric {odd[0]!r} is of tokens, but {trainer.model.config.name!r} finds spans: use 'spans'."
+        )
     name = next((metric.config.name for metric in trainer.metrics if metric.config.name in OF_TEXTS), None)
     if name is None:
         return
