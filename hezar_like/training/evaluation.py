@@ -19,7 +19,7 @@ from ..tasks.scoring import IGNORED
 from ..tasks.sequence_labeling_global_pointer import SequenceLabelingGlobalPointer
 from .batches import SampledBatch, batches, evaluation_sampler
 from .distributed import gather_objects, totals_of_ranks
-from .parallel import data_ranks, is_sharded
+from .parallel import data_ranks, is_sharded, shard_again
 from .step import counted, shifts_labels, taken
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ def _evaluating(trainer: Trainer) -> Iterator[None]:
             yield
     finally:
         trainer.step.train(training)
+        shard_again(trainer.runner)
 
 
 def check_metrics(trainer: Trainer) -> None:

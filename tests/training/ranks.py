@@ -98,18 +98,20 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+# Adapters need no shards, which the config says.
+OPTIONS_AND_WAYS = [(one, way) for one in OPTIONS for way in WAYS_TO_SHARE if one != "adapted" or way == "ddp"]
+
+
 def options(root: Path) -> None:
     """Two steps with each option in each way."""
-    for option, (name, fields) in OPTIONS.items():
-        for way, shared in WAYS_TO_SHARE.items():
-            if option == "adapted" and way != "ddp":
-                continue
-            output = root / "options" / f"{option}-{way}"
-            own = trainer_for(root / "models" / name, output, **{"max_steps": 2, "learning_rate": 0.1} | fields | shared)
-            own.train()
-            tensors = whole_tensors(own.model)
-            if rank() == 0:
-                save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, output / "weights.safetensors")
+    for option, way in OPTIONS_AND_WAYS:
+        (name, fields), output = OPTIONS[option], root / "options" / f"{option}-{way}"
+        settings = {"max_steps": 2, "learning_rate": 0.1} | fields | WAYS_TO_SHARE[way]
+        own = trainer_for(root / "models" / name, output, **settings)
+        own.train()
+        tensors = whole_tensors(own.model)
+        if rank() == 0:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, output / "weights.safetensors")
 
 
 def helpers() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import LONG, OPTIONS, STRATEGIES, WAYS, WAYS_TO_SHARE, samples, trainer_for
+from ranks import LONG, OPTIONS, OPTIONS_AND_WAYS, STRATEGIES, WAYS, samples, trainer_for
 from safetensors.torch import load_file
 from trained import beside_tests, model, without_dropout
 
@@ -109,12 +109,9 @@ def test_losses_and_gradients_are_those_of_one_process(
     assert log[0]["grad_norm"] == pytest.approx(own.load_logs()[0]["grad_norm"], rel=1e-4)
 
 
-@pytest.mark.parametrize("way", WAYS_TO_SHARE)
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(("option", "way"), OPTIONS_AND_WAYS)
 def test_options_are_those_of_one_process(root: Path, tmp_path: Path, option: str, way: str) -> None:
     name, fields = OPTIONS[option]
-    if option == "adapted" and way != "ddp":
-        pytest.skip("adapters need no shards, which the config says")
     fields = {"max_steps": 2, "learning_rate": 0.1, "gradient_accumulation_steps": 2} | fields
     own = trainer_for(root / "models" / name, tmp_path, **fields)
     own.train()
