@@ -94,6 +94,10 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "recomputed": ("bert_text_classification", {"checkpoint_activations": True}),
     "smoothed": ("gpt2_text_generation", {"label_smoothing": 0.1}),
     "fused": ("gpt2_text_generation", {"fused_loss": True}),
+    "best": (
+        "bert_text_classification",
+        {"max_steps": 4, "eval_steps": 1, "save_steps": 1, "save_enabled": True, "load_best_model_at_end": True, "learning_rate": 0.5},
+    ),
     "adapted": ("bert_text_classification", {"lora": {"r": 2, "targets": ["q", "mlp.up"]}}),
 }  # fmt: skip
 

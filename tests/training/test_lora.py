@@ -134,6 +134,15 @@ def test_every_family_has_adapters(name: str, tmp_path: Path) -> None:
     assert not torch.allclose(scores_in_training(model(name)), wanted, atol=1e-3)
 
 
+def test_an_adapter_that_was_not_trained(tmp_path: Path) -> None:
+    """Where several layers are published as one, nothing says then which of them have adapters."""
+    own = model("gpt2_text_generation")
+    add_lora(own)
+    save_adapter(own, tmp_path)
+    with pytest.raises(CheckpointError, match="all zero"):
+        load_adapter(model("gpt2_text_generation"), tmp_path)
+
+
 def test_models_of_no_family_have_adapters(tmp_path: Path) -> None:
     class Net(Model):
         def __init__(self) -> None:

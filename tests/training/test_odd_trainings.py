@@ -137,6 +137,51 @@ def test_scores_that_are_of_no_sample_are_refused(tmp_path: Path) -> None:
         own.predict(data)
 
 
+def test_a_seed_is_a_training(tmp_path: Path) -> None:
+    found = []
+    for number, seed in enumerate((1, 1, 2)):
+        own = trainer(tmp_path / str(number), model(hidden_dropout_prob=0.3), seed=seed, max_steps=4, save_enabled=False)
+        own.train()
+        found.append([record["loss"] for record in own.load_logs()])
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_gradients_are_scaled_down_to_their_norm(tmp_path: Path, optimizer: str) -> None:
+    found = {}
+    for most in (None, 0.05):
+        own = trainer(
+            tmp_path / str(most), optimizer=optimizer, learning_rate=10.0, max_grad_norm=most, max_steps=1, save_enabled=False,
+            optimizer_kwargs={"eps": 1e3} if optimizer == "adamw" else None,
+        )  # fmt: skip
+        before = [parameter.detach().clone() for parameter in own.model.parameters()]
+        own.train()
+        moved = torch.stack([(p.detach() - b).norm() for p, b in zip(own.model.parameters(), before, strict=True)]).norm()
+        found[most] = float(moved), own.load_logs()[0]["grad_norm"]
+    (free, norm), (clipped, told) = found[None], found[0.05]
+    assert norm == told > 0.5  # what is told is the norm before
+    assert clipped == pytest.approx(free * 0.05 / norm, rel=1e-2)
+
+
+def test_a_step_that_is_too_large_for_fp16_is_left_out(tmp_path: Path) -> None:
+    class Large(Callback):
+        """Scales the loss so far that gradients are infinite."""
+
+        def on_train_begin(self, trainer: Trainer) -> None:
+            trainer.loop.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100, backoff_factor=2.0**-90)
+            self.weights = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+        def on_step_end(self, trainer: Trainer) -> None:
+            pairs = zip(trainer.model.parameters(), self.weights, strict=True)
+            same = all(torch.equal(parameter, before) for parameter, before in pairs)
+            assert same is (trainer.state.global_step == 1)
+
+    own = trainer(tmp_path, mixed_precision="fp16", max_steps=3, lr_scheduler="linear", save_enabled=False, callbacks=[Large()])
+    own.train()
+    rates = [record["learning_rate"] for record in own.load_logs()]
+    assert rates[0] == rates[1] > rates[2]
+
+
 def test_settings_that_need_processes_are_not_left_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Start with torchrun --nproc-per-node 1"):
         trainer(tmp_path, strategy="fsdp", cpu_offload=True)

@@ -86,6 +86,8 @@ def test_it_learns_measures_and_saves(tmp_path: Path) -> None:
     right = [p[0]["label"] == row["label"] for p, row in zip(predictions, rows(40), strict=True)]
     assert sum(right) / 40 == after["evaluation.accuracy"]
     assert (folder / "loss.svg").read_text().startswith("<svg")
+    for checkpoint in own.checkpoints_path.iterdir():
+        assert (checkpoint / "train" / "loss.svg").read_text().count("<polyline") == 2  # of training and of evaluation
     assert TrainerConfig.load(folder).num_epochs == 20
     records = own.load_logs()
     assert [r["step"] for r in records if "loss" in r] == list(range(1, 101))
