@@ -24,6 +24,7 @@ from ..errors import CheckpointError, ConfigError
 from ..formats.native import WEIGHTS
 from ..formats.weights import find_weights
 from ..loading import unique_tensors
+from .disk import writing
 from .distributed import rank, wait_for_ranks
 from .logs import draw_curves, read_log
 from .lora import save_adapter
@@ -61,7 +62,8 @@ def saved_checkpoint(loop: Loop, *, later: bool = False) -> Callable[[], Path]:
     folder = final.with_name(f"{UNFINISHED}{final.name}")
     if rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)
-        (folder / "train").mkdir(parents=True)
+        with writing(folder):
+            (folder / "train").mkdir(parents=True)
     wait_for_ranks()
     parts = [saved_model(trainer, folder, later=later)]
     if trainer.config.lora is not None and rank() == 0:  # by our own names: exactly what was trained
@@ -76,12 +78,13 @@ def saved_checkpoint(loop: Loop, *, later: bool = False) -> Callable[[], Path]:
         for save in parts:
             save()
         if rank() == 0:
-            trainer.config.save(folder / "train")
-            (folder / "train" / "loss.svg").write_text(curves, encoding="utf-8")
-            sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-            (folder / STATE).write_text(text_files.dump_yaml({**values, "files": sizes}), encoding="utf-8")
-            shutil.rmtree(final, ignore_errors=True)
-            folder.rename(final)
+            with writing(folder):
+                trainer.config.save(folder / "train")
+                (folder / "train" / "loss.svg").write_text(curves, encoding="utf-8")
+                sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+                (folder / STATE).write_text(text_files.dump_yaml({**values, "files": sizes}), encoding="utf-8")
+                shutil.rmtree(final, ignore_errors=True)
+                folder.rename(final)
         return final
 
     return write

@@ -137,7 +137,7 @@ def _without_padding(model: Any, batch: Mapping[str, Tensor], logits: Tensor) ->
         kept = None if labels is None else (labels != IGNORED).flip(1).cumsum(1).flip(1)
     else:
         kept = batch.get("attention_mask")
-    if kept is None:
+    if kept is None or len(kept) != len(logits):
         return logits
     rows = list(zip(logits, kept.bool().cpu(), strict=True))
     if isinstance(model, SequenceLabelingGlobalPointer):

@@ -18,6 +18,7 @@ from ..utils import set_seed
 from . import checkpoints, evaluation, faults
 from .callbacks import Callback, EarlyStopping, ProgressBar
 from .config import TrainerConfig
+from .disk import writing
 from .distributed import init_distributed, rank, wait_for_ranks, world_size
 from .logs import draw_curves, read_log
 from .loop import Loop
@@ -161,8 +162,9 @@ class Trainer:
         folder = Path(path or self.config.output_dir).expanduser()
         checkpoints.saved_model(self, folder)()
         if self.is_first:
-            self.config.save(folder)
-            (folder / "loss.svg").write_text(draw_curves(read_log(self.log_path)), encoding="utf-8")
+            with writing(folder):
+                self.config.save(folder)
+                (folder / "loss.svg").write_text(draw_curves(read_log(self.log_path)), encoding="utf-8")
         wait_for_ranks()
         return folder
 

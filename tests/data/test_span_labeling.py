@@ -89,7 +89,7 @@ def test_a_model_learns_to_find_them(tmp_path: Path) -> None:
     data = dataset(ROWS * 4)
     own = labeler(data)
     config = TrainerConfig(
-        output_dir=str(tmp_path), num_epochs=40, batch_size=6, learning_rate=1e-2, use_cpu=True, save_enabled=False,
+        output_dir=str(tmp_path), num_epochs=120, batch_size=6, learning_rate=1e-2, use_cpu=True, save_enabled=False,
         metric_for_best_model="f1",
     )  # fmt: skip
     run = Trainer(own, config, data, data, metrics=[{"name": "spans", "per_class": True}])

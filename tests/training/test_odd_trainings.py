@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from trained import classification, language, model, rows, trainer
 
 from hezar_like import Model, ModelConfig, build_dataset
-from hezar_like.errors import ConfigError, DataError, OptionError
+from hezar_like.errors import ConfigError, DataError, HubError, OptionError
 from hezar_like.testing import HubServer
 from hezar_like.training import Callback, Trainer, TrainerConfig, load_adapter
 
@@ -188,3 +189,31 @@ def test_settings_that_need_processes_are_not_left_out(tmp_path: Path) -> None:
     for fields in ({"strategy": "fsdp"}, {"tensor_parallel": 2}):
         with pytest.raises(ConfigError, match="adafactor.*shards"):
             TrainerConfig(optimizer="adafactor", **fields)
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    own = trainer(tmp_path / "file" / "out", max_steps=2)
+    steps = StopAt(-1)
+    own.callbacks.append(steps)
+    with pytest.raises(HubError, match=r"cannot save to '.*file/out/.*check the space and the permissions"):
+        own.train()
+    assert own.state.global_step == 0
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "loss.svg", "trainer_state.yaml"])
+def test_a_disk_that_is_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    own = trainer(tmp_path, max_steps=4, save_steps=2)
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        if path.name == name and mode != "r" and (own.state.global_step >= 3 or "00000004" in str(path)):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return opened(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(HubError, match=f"cannot save to .*No space left on device at '.*{name}'; check the space"):
+        own.train()
+    monkeypatch.undo()
+    assert names(own) in (["00000002"], [".unfinished-00000004", "00000002"])
+    assert trainer(tmp_path, max_steps=4, save_steps=2).train(resume_from_checkpoint=True).global_step == 4

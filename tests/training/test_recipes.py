@@ -77,6 +77,7 @@ def test_overrides_and_references(place: Path) -> None:
         (["x.yaml", "trainer"], "is no override. Write it as trainer.learning_rate=1e-4"),
         (["x.yaml", "train_dataset.path=nowhere.tsv"], "nowhere.tsv"),
         (["x.yaml", "trainer.seed=${nothing}"], "nothing"),
+        (["x.yaml", "trainer.resume_from_checkpoint=00000010"], 'in quotes, as in \'trainer.resume_from_checkpoint="00000100"\''),
         (["y.yaml"], "y.yaml: cannot be read (No such file or directory)"),
         (["x.yaml", "--resum"], "unknown option '--resum'. Did you mean '--resume'"),
     ],

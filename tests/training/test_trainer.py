@@ -274,7 +274,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
         save(value, path)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(HubError, match=r"optimizer.pt'.*Check the space"):
+    with pytest.raises(HubError, match=r"optimizer.pt'.*check the space"):
         own.train()
     monkeypatch.undo()
     assert [p.name for p in own.checkpoints_path.iterdir() if p.name.isdecimal()] == ["00000002"]
