@@ -60,8 +60,10 @@ class Loop:
             raise OptionError("there is nothing to train on. Give train_dataset.")
         if isinstance(schedule, ReduceLROnPlateau):
             raise OptionError("lr_scheduler is told of each step, but not of losses, which ReduceLROnPlateau needs.")
+        faults.check_lengths(trainer.model, trainer.train_dataset, "train_dataset")
         if trainer.eval_dataset is not None and config.do_evaluate:
             check_metrics(trainer)
+            faults.check_lengths(trainer.model, trainer.eval_dataset, "eval_dataset")
         set_seed(config.seed + data_ranks(config)[0])
         self.sampler = training_sampler(trainer.train_dataset, config)
         trainer.state = TrainerState(total_steps=self._total_steps())

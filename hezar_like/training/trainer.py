@@ -102,6 +102,10 @@ class Trainer:
             raise OptionError("give the optimizer of the lr_scheduler, too.")
         self.state = TrainerState()
         patience = [EarlyStopping(config.early_stopping_patience)] if config.early_stopping_patience else []
+        callbacks = list(callbacks)
+        odd = next((callback for callback in callbacks if not isinstance(callback, Callback)), None)
+        if odd is not None:
+            raise OptionError(f"{odd!r} is no callback. Give objects of subclasses of hezar_like.training.Callback.")
         self.callbacks: list[Callback] = [ProgressBar(config.progress), *patience, *callbacks]
         self.last_values: dict[str, float] = {}
 

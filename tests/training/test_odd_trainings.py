@@ -77,6 +77,22 @@ def test_what_cannot_be_measured_is_told_before_training(tmp_path: Path) -> None
         Trainer(own, config, classification(), optimizer=optimizer, lr_scheduler=plateau).train()
 
 
+def test_texts_that_are_too_long_are_told_before_training(tmp_path: Path) -> None:
+    short, long = {"text": "a dog", "label": "dog"}, {"text": "cat " * 80, "label": "none"}
+    tokenizer = model().preprocessor
+    data = build_dataset("text_classification", rows=[short, long], preprocessor=tokenizer)
+    small = build_dataset("text_classification", rows=[short, {**short, "label": "none"}], preprocessor=tokenizer)
+    message = "1 samples of {} have more tokens than the 48 .* the first is sample 1 with 82. Build the dataset with max_length=48"
+    with pytest.raises(DataError, match=message.format("train_dataset")):
+        trainer(tmp_path, data=data).train()
+    with pytest.raises(DataError, match=message.format("eval_dataset")):
+        trainer(tmp_path, data=small, eval_dataset=data).train()
+    cut = build_dataset("text_classification", rows=[short, long], preprocessor=tokenizer, max_length=48)
+    assert trainer(tmp_path, data=cut, max_steps=1).train().global_step == 1
+    with pytest.raises(OptionError, match="is no callback"):
+        trainer(tmp_path, callbacks=[StopAt])
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
