@@ -27,7 +27,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Staging", "located", "lock", "stage"]
+__all__ = ["Staging", "disk_error", "located", "lock", "stage"]
 
 ORPHAN_SECONDS = 24 * 60 * 60
 TEMPORARY_PREFIX = ".hezar_like-save-"
@@ -139,7 +139,7 @@ def _steps(pending: Path) -> dict[str, bool]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise _disk_error(pending, error) from error
+        raise disk_error(pending, error) from error
     except (ValueError, RecursionError):
         steps = None
     if not isinstance(steps, dict) or not all(isinstance(wanted, bool) for wanted in steps.values()):
@@ -226,7 +226,7 @@ def stage(folder: Path) -> Iterator[Staging]:
     except (FileExistsError, NotADirectoryError) as error:
         raise HubError(f"cannot save to {str(folder)!r}: a file stands in its way; choose another folder") from error
     except OSError as error:
-        raise _disk_error(folder, error) from error
+        raise disk_error(folder, error) from error
     try:
         staging = Staging(folder, temporary)
         yield staging
@@ -234,12 +234,13 @@ def stage(folder: Path) -> Iterator[Staging]:
     except HubError:
         raise
     except OSError as error:
-        raise _disk_error(folder, error) from error
+        raise disk_error(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _disk_error(folder: Path, error: OSError) -> HubError:
+def disk_error(folder: Path, error: OSError) -> HubError:
+    """What to say of a folder that cannot be written to."""
     reason = error.strerror or str(error) or type(error).__name__
     at = f" at {error.filename!r}" if error.filename else ""
     return HubError(

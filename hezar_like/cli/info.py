@@ -33,14 +33,24 @@ def add(commands: Commands[Parser]) -> None:
         description="Describe a registry name with all settings, or what loading a folder or Hub id would give. "
         "Of a folder only config and header are read; of a Hub repository the weights are downloaded into the cache.",
     )
-    parser.add_argument("name", metavar="NAME", help="a registry name, a folder (./ before it helps), or a Hub id")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        help="a registry name, trainer for its settings, a folder (./ before it helps), or a Hub id",
+    )
     parser.add_argument("--task", help="for a folder or Hub id: the task to build on the backbone")
     parser.add_argument("--revision", help="for a Hub id: branch, tag or commit")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Describes what the name stands for: a registered thing first, then a folder, then a repository."""
+    """Describes what the name stands for: the trainer, a registered thing, then a folder, then a repository."""
+    if args.name == "trainer":
+        from ..training import LoRAConfig, TrainerConfig
+
+        for config_class in (TrainerConfig, LoRAConfig):
+            _print_fields(config_class)
+        return
     known = registries()
     entries = ((kind, known[kind].find(args.name)) for kind in ORDER)
     kind, entry = next(((kind, entry) for kind, entry in entries if entry is not None), ("", None))

@@ -25,6 +25,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "TextSummarizationDatasetConfig",
         ),
         "sequence_labeling": ("SequenceLabelingDataset", "SequenceLabelingDatasetConfig"),
+        "span_labeling": ("SpanLabelingDataset", "SpanLabelingDatasetConfig"),
         "speech_recognition": ("SpeechRecognitionDataset", "SpeechRecognitionDatasetConfig"),
         "store_writer": ("IndexedDatasetWriter",),
         "text_classification": ("TextClassificationDataset", "TextClassificationDatasetConfig"),

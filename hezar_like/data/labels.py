@@ -64,4 +64,6 @@ class Labels:
                 return found
         elif isinstance(value, int) and int(value) in self.id2label:
             return int(value)
+        if isinstance(value, float):
+            raise DataError(f"{where}: the label {value!r} is no class. Give names or whole numbers, or regression.")
         raise DataError(f"{where}: there is no label {shortened(value, 80)}.{did_you_mean(value, self.label2id)}")

@@ -138,6 +138,8 @@ def read_adapters(folder: Path, keymap: KeyMap) -> tuple[dict[str, Adapter], dic
             if len(used):
                 name = parts[index].name.removesuffix(".weight")
                 found[name] = Adapter(pair["A"][used], b[:, used], alpha / rank)
+    if halves and not found:
+        raise CheckpointError(f"{str(folder)!r}: its adapters are all zero, which says that nothing was trained.")
     return found, whole
 
 

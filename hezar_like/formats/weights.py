@@ -16,6 +16,7 @@ from .weight_saving import save_weights, stale_weights
 __all__ = ["TensorInfo", "Weights", "find_weights", "open_weights", "save_weights", "stale_weights"]
 
 INDEX_SUFFIX = ".index.json"
+ADAPTER = "adapter_config.json"
 MAX_INDEX_BYTES = 10_000_000
 
 
@@ -132,6 +133,11 @@ def find_weights(
         if candidate.endswith(INDEX_SUFFIX):
             return _open_shards(path, find, training_state=training_state)
         return open_weights([path], training_state=training_state)
+    if find(ADAPTER) is not None:
+        raise CheckpointError(
+            f"{where} has an adapter and no weights: load the model it is for, and then the adapter with "
+            "hezar_like.training.load_adapter(model, folder)"
+        )
     raise CheckpointError(
         f"{where} has no weights; looked for {', '.join(map(repr, candidates))}: "
         f"check that it is a model, or save it again"

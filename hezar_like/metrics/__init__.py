@@ -12,6 +12,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "Accuracy", "AccuracyConfig", "F1", "F1Config", "Precision", "PrecisionConfig", "Recall", "RecallConfig",
         ),
         "sequence_labeling": ("Seqeval", "SeqevalConfig"),
+        "span_labeling": ("Spans", "SpansConfig"),
         "text_generation": ("BLEU", "BLEUConfig", "ROUGE", "ROUGEConfig"),
         "speech_recognition": ("CER", "CERConfig", "WER", "WERConfig"),
         "language_modeling": ("Perplexity", "PerplexityConfig"),

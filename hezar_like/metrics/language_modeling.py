@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..configs import MetricConfig
+from ..errors import DataError
 from ..registry import register_metric
 from .classification import IGNORED
 from .metric import Metric
@@ -53,7 +54,7 @@ class Perplexity(Metric):
 
     def score(self, predictions: list[Any], targets: list[Any], config: Any) -> dict[str, float]:
         total = sum(targets)
-        loss = (
-            sum(loss * count for loss, count in zip(predictions, targets, strict=True)) / total if total else math.nan
-        )
-        return {"perplexity": math.exp(loss) if loss < 700 else math.inf, "loss": loss}
+        if not total:
+            raise DataError("no label counts, so that there is no perplexity. Give labels that are not -100.")
+        loss = sum(loss * count for loss, count in zip(predictions, targets, strict=True)) / total
+        return {"perplexity": math.inf if loss > 700 else math.exp(loss), "loss": loss}

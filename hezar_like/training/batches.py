@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from ..data.packing import PackCollator
 from ..data.samplers import BatchSampler
 from ..errors import DataError, OptionError
 from .config import TrainerConfig
+from .interruption import SIGNALS
 from .parallel import data_ranks
 
 __all__ = ["SampledBatch", "batches", "evaluation_sampler", "training_sampler"]
@@ -86,9 +88,16 @@ def batches(
         collate_fn=_Collate(collator),
         num_workers=workers,
         pin_memory=pin,
+        worker_init_fn=_left_to_the_trainer if workers else None,
         generator=torch.Generator(),  # else the loader would draw from the generator that dropout draws from
     )
     return iter(loader)
+
+
+def _left_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach whole groups of processes; those that read are needed until the step is done."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def training_sampler(dataset: Any, config: TrainerConfig) -> BatchSampler:

@@ -24,6 +24,7 @@ from ..errors import CheckpointError, ConfigError
 from ..formats.native import WEIGHTS
 from ..formats.weights import find_weights
 from ..loading import unique_tensors
+from .disk import writing
 from .distributed import rank, wait_for_ranks
 from .logs import draw_curves, read_log
 from .lora import save_adapter
@@ -61,7 +62,8 @@ def saved_checkpoint(loop: Loop, *, later: bool = False) -> Callable[[], Path]:
     folder = final.with_name(f"{UNFINISHED}{final.name}")
     if rank() == 0:
         shutil.rmtree(folder, ignore_errors=True)
-        (folder / "train").mkdir(parents=True)
+        with writing(folder):
+            (folder / "train").mkdir(parents=True)
     wait_for_ranks()
     parts = [saved_model(trainer, folder, later=later)]
     if trainer.config.lora is not None and rank() == 0:  # by our own names: exactly what was trained
@@ -76,12 +78,13 @@ def saved_checkpoint(loop: Loop, *, later: bool = False) -> Callable[[], Path]:
         for save in parts:
             save()
         if rank() == 0:
-            trainer.config.save(folder / "train")
-            (folder / "train" / "loss.svg").write_text(curves, encoding="utf-8")
-            sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-            (folder / STATE).write_text(text_files.dump_yaml({**values, "files": sizes}), encoding="utf-8")
-            shutil.rmtree(final, ignore_errors=True)
-            folder.rename(final)
+            with writing(folder):
+                trainer.config.save(folder / "train")
+                (folder / "train" / "loss.svg").write_text(curves, encoding="utf-8")
+                sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+                (folder / STATE).write_text(text_files.dump_yaml({**values, "files": sizes}), encoding="utf-8")
+                shutil.rmtree(final, ignore_errors=True)
+                folder.rename(final)
         return final
 
     return write
@@ -208,14 +211,29 @@ def checkpoint_to_resume(root: Path, wanted: bool | str | None) -> Path | None:
     return given if given.is_dir() or not (root / wanted).is_dir() else root / wanted
 
 
-def rotate(root: Path, keep: int | None, best_step: int | None) -> None:
-    """Removes all checkpoints but the last ones and the best, and what killed processes left."""
+def rotate(root: Path, step: int, keep: int | None, best_step: int | None) -> None:
+    """Removes all checkpoints but the last ones and the best, and what killed processes left.
+
+    Those of later steps are of a training that went another way, and from which an earlier checkpoint was taken up:
+    going on from them would not be to go on with this one.
+
+    Args:
+        root: Folder of the checkpoints.
+        step: That of the one that was just saved.
+        keep: How many of the last stay; None: all.
+        best_step: That of the best.
+    """
     for unfinished in root.glob(f"{UNFINISHED}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
+    numbered = sorted(p for p in root.iterdir() if p.name.isdecimal())
+    later = [folder for folder in numbered if int(folder.name) > step]
+    if later:
+        logger.warning(f"Training went on from before step {int(later[0].name)}: its later checkpoints are removed.")
+    for folder in later:
+        shutil.rmtree(folder, ignore_errors=True)
     if keep is None:
         return
-    numbered = sorted(p for p in root.iterdir() if p.name.isdecimal())
-    for folder in numbered[:-keep]:
+    for folder in numbered[: len(numbered) - len(later)][:-keep]:
         if int(folder.name) != best_step:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -60,7 +60,7 @@ class TrainerConfig(Config):
     reshard_after_forward: bool = True
     """With fsdp, whether a block's parameters are given up between its forward and backward pass, as ZeRO-3 does."""
     cpu_offload: bool = False
-    """With fsdp on a GPU, whether shards and states of the optimizer stay in the memory of the CPU."""
+    """With fsdp on a GPU, whether shards and states of the optimizer stay in the memory of the CPU; needs torchrun."""
     tensor_parallel: Positive = 1
     """How many processes share the heads and channels of each layer, and read the same batches: 1, or all of them."""
     distributed: bool | None = None
@@ -184,6 +184,11 @@ class TrainerConfig(Config):
             raise ConfigError("TrainerConfig.early_stopping_patience needs do_evaluate.")
         if self.lora is not None and self.strategy == "fsdp":
             raise ConfigError("TrainerConfig: lora is trained with strategy='ddp'; its weights need no shards.")
+        if self.optimizer == "adafactor" and (self.strategy == "fsdp" or self.tensor_parallel > 1):
+            raise ConfigError(
+                "TrainerConfig.optimizer is 'adafactor', which torch has not for shards of parameters. Use adamw, or "
+                "strategy='ddp' without tensor_parallel."
+            )
         if self.tensor_parallel > 1 and (self.strategy == "fsdp" or self.lora is not None):
             raise ConfigError(
                 "TrainerConfig.tensor_parallel goes neither with strategy='fsdp' nor with lora. Give one."

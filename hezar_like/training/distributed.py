@@ -31,7 +31,8 @@ def init_distributed(seed: int | None = None, *, backend: str | None = None) -> 
 
     Args:
         seed: Seeds random numbers, those of each rank differently.
-        backend: "nccl", "gloo", ...; default: "nccl" where there is a GPU for each process of this machine.
+        backend: "nccl", "gloo", ...; default: "gloo", and beside it, for tensors on GPUs, "nccl", where there is a GPU
+            for each process of this machine.
 
     Raises:
         OptionError: When the processes cannot be joined.
@@ -40,8 +41,8 @@ def init_distributed(seed: int | None = None, *, backend: str | None = None) -> 
         local = int(os.environ.get("LOCAL_RANK", "0"))
         gpus = torch.cuda.device_count()
         if backend is None:
-            backend = "nccl" if gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1")) else "gloo"
-        if backend == "nccl":
+            backend = "cpu:gloo,cuda:nccl" if gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1")) else "gloo"
+        if "nccl" in backend:
             torch.cuda.set_device(local)
         try:
             dist.init_process_group(backend)

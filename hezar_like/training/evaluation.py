@@ -13,26 +13,29 @@ from ..backbones import EncoderDecoder
 from ..builders import build_metric
 from ..errors import ConfigError, DataError, OptionError
 from ..metrics import Metric
+from ..metrics.classification import ClassMetric
+from ..metrics.sequence_labeling import Seqeval
 from ..tasks.scoring import IGNORED
+from ..tasks.sequence_labeling_global_pointer import SequenceLabelingGlobalPointer
 from .batches import SampledBatch, batches, evaluation_sampler
 from .distributed import gather_objects, totals_of_ranks
-from .parallel import data_ranks, is_sharded
+from .parallel import data_ranks, is_sharded, shard_again
 from .step import counted, shifts_labels, taken
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["build_metrics", "evaluate", "objective", "scores_of"]
+__all__ = ["build_metrics", "check_metrics", "evaluate", "objective", "scores_of"]
 
 OF_TEXTS = ("bleu", "rouge", "wer", "cer")
 """Metrics that compare texts, which the model has to write."""
 
 
-def build_metrics(given: Iterable[Any] | Mapping[str, Any] | None, model: Any) -> list[Metric]:
+def build_metrics(given: str | Iterable[Any] | Mapping[str, Any] | None, model: Any) -> list[Metric]:
     """Metrics as users give them; what the model knows, such as the names of labels, is filled in.
 
     Args:
-        given: Names, mappings with `name` and fields of the metric's config, or metrics.
+        given: A name, or names, mappings with `name` and fields of the metric's config, or metrics.
         model: The model that is measured.
 
     Raises:
@@ -40,6 +43,8 @@ def build_metrics(given: Iterable[Any] | Mapping[str, Any] | None, model: Any) -
     """
     metrics = []
     items: Iterable[Any] = given.values() if isinstance(given, Mapping) else given or ()
+    if isinstance(given, str):
+        items = [given]
     for item in items:
         if isinstance(item, Metric):
             metrics.append(item)
@@ -81,9 +86,9 @@ def evaluate(trainer: Trainer, dataset: Any, name: str = "evaluation") -> dict[s
     Returns:
         `<name>.loss`, and `<name>.<value>` for each value of each metric.
     """
+    check_metrics(trainer)
     for metric in trainer.metrics:
         metric.reset()
-        _check(trainer, metric)
     total = items = 0.0
     with _evaluating(trainer):
         for batch, own in _all_batches(trainer, dataset, "eval_dataset"):
@@ -115,13 +120,29 @@ def scores_of(trainer: Trainer, dataset: Any) -> list[Tensor]:
         for batch, own in _all_batches(trainer, dataset, "dataset"):
             with trainer.autocast():
                 logits = trainer.runner_for_evaluation(batch.tensors, scores_only=True)["logits"].float().cpu()
-            mask = batch.tensors.get("attention_mask")
-            if own and len(logits) == len(batch.samples):
-                per_token = mask is not None and logits.ndim > 2 and logits.shape[:2] == mask.shape
-                rows = [row[m.bool().cpu()] for row, m in zip(logits, mask, strict=True)] if per_token else logits  # type: ignore[arg-type]
-                found |= dict(zip(batch.samples, rows, strict=True))
+            if len(logits) != len(batch.samples):
+                raise OptionError(
+                    f"there are scores of {len(logits)} things for {len(batch.samples)} samples. Use model.predict."
+                )
+            if own:
+                found |= dict(zip(batch.samples, _without_padding(trainer.model, batch.tensors, logits), strict=True))
     gathered = {index: row for part in gather_objects(found) for index, row in part.items()}
     return [gathered[index] for index in sorted(gathered)]
+
+
+def _without_padding(model: Any, batch: Mapping[str, Tensor], logits: Tensor) -> Iterable[Tensor]:
+    """The scores of each sample; those of tokens without those of its padding, where it is known which that is."""
+    if isinstance(getattr(model, "backbone", None), EncoderDecoder):  # scores are of what is written
+        labels = batch.get("labels")
+        kept = None if labels is None else (labels != IGNORED).flip(1).cumsum(1).flip(1)
+    else:
+        kept = batch.get("attention_mask")
+    if kept is None or len(kept) != len(logits):
+        return logits
+    rows = list(zip(logits, kept.bool().cpu(), strict=True))
+    if isinstance(model, SequenceLabelingGlobalPointer):
+        return [row[:, mask][:, :, mask] for row, mask in rows]
+    return [row[mask] for row, mask in rows] if logits.ndim > 2 and logits.shape[:2] == kept.shape else logits
 
 
 def _all_batches(trainer: Trainer, dataset: Any, name: str) -> Iterator[tuple[SampledBatch, bool]]:
@@ -146,13 +167,20 @@ def _evaluating(trainer: Trainer) -> Iterator[None]:
             yield
     finally:
         trainer.step.train(training)
+        shard_again(trainer.runner)
 
 
-def _check(trainer: Trainer, metric: Metric) -> None:
-    """Raises an OptionError for a metric of texts where none are written."""
-    if metric.config.name not in OF_TEXTS:
+def check_metrics(trainer: Trainer) -> None:
+    """Raises an OptionError for a metric of texts where none are written, or another one than `spans` of spans."""
+    odd = [metric.config.name for metric in trainer.metrics if isinstance(metric, ClassMetric | Seqeval)]
+    if isinstance(trainer.model, SequenceLabelingGlobalPointer) and odd:
+        raise OptionError(
+            f"the metric {odd[0]!r} is of tokens, but {trainer.model.config.name!r} finds spans: use 'spans'."
+        )
+    name = next((metric.config.name for metric in trainer.metrics if metric.config.name in OF_TEXTS), None)
+    if name is None:
         return
-    name, model = metric.config.name, trainer.model
+    model = trainer.model
     if not trainer.config.evaluate_with_generate:
         raise OptionError(f"the metric {name!r} compares texts. Set evaluate_with_generate=True, or leave it out.")
     if not model.is_generative or not isinstance(model.backbone, EncoderDecoder) or is_sharded(model):

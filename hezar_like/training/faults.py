@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..blocks import Stack
+from ..data.dataset import Dataset
 from ..errors import ConfigError, DataError, OptionError
 from ..preprocessors import Preprocessor
 from .batches import SampledBatch
@@ -19,7 +20,15 @@ from .parallel import is_sharded
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["check_fit", "check_measured", "give_preprocessor", "not_finite", "out_of_range", "saving_memory"]
+__all__ = [
+    "check_fit",
+    "check_lengths",
+    "check_measured",
+    "give_preprocessor",
+    "not_finite",
+    "out_of_range",
+    "saving_memory",
+]
 
 SHOWN = 5
 
@@ -52,11 +61,28 @@ def check_fit(model: Any, config: TrainerConfig, datasets: Iterable[Any]) -> Non
 
 
 def check_measured(config: TrainerConfig, eval_dataset: Any) -> None:
-    """Raises an OptionError when settings need evaluations, and there is nothing to evaluate with."""
+    """Raises an OptionError, or a DataError, when there is nothing to evaluate with, but should be."""
     needs = ("early_stopping_patience", "load_best_model_at_end", "eval_steps")
     asked = next((name for name in needs if getattr(config, name)), None)
     if eval_dataset is None and config.do_evaluate and asked is not None:
         raise OptionError(f"TrainerConfig.{asked} needs evaluations. Give eval_dataset.")
+    if eval_dataset is not None and config.do_evaluate and not len(eval_dataset):
+        raise DataError("eval_dataset has no samples. Check where it was read from.")
+
+
+def check_lengths(model: Any, dataset: Any, name: str) -> None:
+    """Raises a DataError when samples have more tokens than the model has positions for, before one of them comes."""
+    backbone: Any = getattr(model, "backbone", None)
+    limit = getattr(backbone, "max_tokens", None)
+    if limit is None or not isinstance(dataset, Dataset) or backbone.blanks is not None:
+        return
+    longer = [(index, length) for index, length in enumerate(dataset.lengths) if length > limit]
+    if longer:
+        index, length = longer[0]
+        raise DataError(
+            f"{len(longer)} samples of {name} have more tokens than the {limit} that the model has positions for; the "
+            f"first is sample {index} with {length}. Build the dataset with max_length={limit}."
+        )
 
 
 def give_preprocessor(model: Any, dataset: Any, preprocessor: Any) -> None:

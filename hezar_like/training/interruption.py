@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-__all__ = ["Interruption"]
+__all__ = ["SIGNALS", "Interruption"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

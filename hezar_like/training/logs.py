@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from .disk import writing
+
 __all__ = ["append_line", "cut_log", "draw_curves", "read_log"]
 
 WIDTH, HEIGHT, MARGIN = 640, 320, 48
@@ -16,11 +18,16 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Adds a line to a log; numbers that are not finite become null, which JSON has no other word for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Adds a line to a log; numbers that are not finite become null, which JSON has no other word for.
+
+    Raises:
+        HubError: When it cannot be written.
+    """
     plain = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in record.items()}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(plain, ensure_ascii=False) + "\n")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain, ensure_ascii=False) + "\n")
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -38,13 +45,19 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Removes lines of steps after one from which training goes on."""
+    """Makes the folder of a log; removes lines of steps after one from which training goes on.
+
+    Raises:
+        HubError: When it cannot be written.
+    """
     records = read_log(path)
     kept = [record for record in records if record.get("step", 0) <= step]
-    if len(kept) < len(records):
-        partial = path.with_suffix(".part")
-        partial.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept), encoding="utf-8")
-        partial.replace(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if len(kept) < len(records):
+            partial = path.with_suffix(".part")
+            partial.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept), encoding="utf-8")
+            partial.replace(path)
 
 
 def draw_curves(records: Iterable[Mapping[str, Any]], names: Sequence[str] = ("loss", "evaluation.loss")) -> str:

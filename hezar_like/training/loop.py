@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..engine.memory import give_back_freed, keeping_freed
-from ..errors import ConfigError, DataError, NonFiniteOutput, OptionError
+from ..errors import ConfigError, DataError, HezarLikeError, NonFiniteOutput, OptionError
 from ..utils import set_seed
 from . import checkpoints, faults
 from .adamw import AdamW, gradients_by_row
 from .batches import PackedRowsCollator, SampledBatch, batches, training_sampler
 from .distributed import telling_of_lost_ranks, totals_of_ranks, world_size
+from .evaluation import check_metrics
 from .interruption import Interruption
 from .logs import append_line, cut_log
 from .optimizers import build_optimizer
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 __all__ = ["Loop"]
+
+logger = logging.getLogger("hezar_like")
 
 
 class Loop:
@@ -53,6 +58,12 @@ class Loop:
         config = self.config
         if trainer.train_dataset is None:
             raise OptionError("there is nothing to train on. Give train_dataset.")
+        if isinstance(schedule, ReduceLROnPlateau):
+            raise OptionError("lr_scheduler is told of each step, but not of losses, which ReduceLROnPlateau needs.")
+        faults.check_lengths(trainer.model, trainer.train_dataset, "train_dataset")
+        if trainer.eval_dataset is not None and config.do_evaluate:
+            check_metrics(trainer)
+            faults.check_lengths(trainer.model, trainer.eval_dataset, "eval_dataset")
         set_seed(config.seed + data_ranks(config)[0])
         self.sampler = training_sampler(trainer.train_dataset, config)
         trainer.state = TrainerState(total_steps=self._total_steps())
@@ -134,6 +145,7 @@ class Loop:
         if folder is not None:
             checkpoints.load_checkpoint(self, folder)
             self.saver.saved_at = trainer.state.global_step
+            self._forget_best_elsewhere()
         elif trainer.is_first and self.config.save_enabled and checkpoints.whole_checkpoints(root):
             raise ConfigError(
                 f"{str(root)!r} holds checkpoints of another training. Go on with it by resume_from_checkpoint=True, "
@@ -141,6 +153,14 @@ class Loop:
             )
         if trainer.is_first:
             cut_log(trainer.log_path, trainer.state.global_step)
+
+    def _forget_best_elsewhere(self) -> None:
+        """What was best in a training of another folder cannot be loaded in the end."""
+        state, root = self.trainer.state, self.trainer.checkpoints_path
+        step = state.best_step
+        if step is not None and self.config.save_enabled and not (root / f"{step:08d}").is_dir():
+            logger.warning(f"The best checkpoint, of step {step}, is not in {str(root)!r}, and so does not count.")
+            state.best_step, state.best_metric_value, state.worse_evaluations = None, None, 0
 
     def _total_steps(self) -> int:
         config, lengths = self.config, []
@@ -265,18 +285,27 @@ class Loop:
             for callback in trainer.callbacks:
                 callback.on_log(trainer, record)
 
+    def _measured(self) -> tuple[dict[str, float], float]:
+        """All values, and the one that says what is best."""
+        values, key = self.trainer.evaluate(), self.config.metric_for_best_model
+        value = values.get(key, values.get(f"evaluation.{key}"))
+        if value is None:
+            raise ConfigError(f"metric_for_best_model is {key!r}, but there are {', '.join(values)}. Name one of them.")
+        return values, value
+
     def _evaluate(self) -> None:
         """Evaluates, and keeps what is best so far."""
         trainer, state, config = self.trainer, self.trainer.state, self.config
         if trainer.eval_dataset is None or not config.do_evaluate or self._evaluated_at == state.global_step:
             return
         self._evaluated_at = state.global_step
-        values = trainer.evaluate()
+        try:
+            values, value = self._measured()
+        except HezarLikeError:
+            if config.save_enabled and world_size() == 1:  # what was learned is not lost by what measures it
+                self.saver.save()
+            raise
         self._log(values)
-        key = config.metric_for_best_model
-        value = values.get(key, values.get(f"evaluation.{key}"))
-        if value is None:
-            raise ConfigError(f"metric_for_best_model is {key!r}, but there are {', '.join(values)}. Name one of them.")
         state.worse_evaluations += 1
         best = state.best_metric_value
         if best is None or math.isnan(best) or (value > best if trainer.maximizes else value < best):

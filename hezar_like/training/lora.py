@@ -181,10 +181,11 @@ def _with(model: Any, name: str, adapter: Adapter, folder: Path) -> LoRALinear:
 
 
 def _names(model: Any) -> KeyMap:
-    """What transformers calls the weights of a model."""
-    if not hasattr(model, "family"):
-        raise OptionError(f"{type(model).__name__} is of no family, so that its layers have no names for adapters.")
-    keymap: KeyMap = model.family.keymap(model.config, model.task)
+    """What transformers calls the weights of a model; where it has no names for them, our own stay."""
+    family = getattr(model, "family", None)
+    if family is None or not family.keys:
+        return KeyMap({name: name for name in unique_tensors(model)})
+    keymap: KeyMap = family.keymap(model.config, model.task)
     return keymap
 
 

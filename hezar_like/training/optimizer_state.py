@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.checkpoint.state_dict_saver import async_save as save_shards_later
 from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 
-from ..errors import HubError
+from .disk import writing
 from .distributed import rank
 from .parallel import is_sharded
 
@@ -89,7 +89,8 @@ def dump(value: Any, path: Path) -> None:
     Raises:
         HubError: When the file cannot be written.
     """
-    try:
-        torch.save(value, path)
-    except (OSError, RuntimeError) as error:  # torch raises the latter for a full disk
-        raise HubError(f"cannot save {str(path)!r}: {error}. Check the space and the permissions there.") from None
+    with writing(path):
+        try:
+            torch.save(value, path)
+        except RuntimeError as error:  # torch raises it for a full disk
+            raise OSError(f"{error}") from None

@@ -25,8 +25,8 @@ from .half_stacks import in_bfloat16
 from .tensor_parallel import share_layers
 
 __all__ = [
-    "clip_gradients", "data_ranks", "distribute", "is_sharded", "load_tensors", "mixed_precision", "synchronised",
-    "whole_tensors",
+    "clip_gradients", "data_ranks", "distribute", "is_sharded", "load_tensors", "mixed_precision", "shard_again",
+    "synchronised", "whole_tensors",
 ]  # fmt: skip
 
 LEAST = 1e-6
@@ -54,6 +54,11 @@ def distribute(step: nn.Module, config: TrainerConfig, device: torch.device) -> 
             )
         share_layers(step, device)
         return step
+    if config.cpu_offload and not torch.distributed.is_initialized():
+        raise ConfigError(
+            "TrainerConfig.cpu_offload is true, which needs a group of processes, if of one only. Start with torchrun "
+            "--nproc-per-node 1, or more."
+        )
     if torch.distributed.is_initialized() and config.strategy == "fsdp":
         policy: dict[str, Any] = {"reshard_after_forward": config.reshard_after_forward}
         if config.cpu_offload:
@@ -72,6 +77,13 @@ def distribute(step: nn.Module, config: TrainerConfig, device: torch.device) -> 
 def is_sharded(model: nn.Module) -> bool:
     """Whether parameters are shards."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def shard_again(runner: nn.Module) -> None:
+    """Gives up what each process gathered of the others' shards in a forward pass that no backward pass follows."""
+    for part in runner.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 def data_ranks(config: TrainerConfig) -> tuple[int, int]:

@@ -74,6 +74,11 @@ def trainer_of(recipe: Mapping[str, Mapping[str, Any]]) -> Trainer:
     Raises:
         ConfigError, RegistryError, DataError: For unknown keys and wrong values.
     """
+    if type(recipe["trainer"].get("resume_from_checkpoint")) is int:
+        raise ConfigError(
+            "trainer.resume_from_checkpoint was read as a number. Write the checkpoint's name in quotes, as in "
+            "'trainer.resume_from_checkpoint=\"00000100\"'."
+        )
     config = TrainerConfig.from_dict(recipe["trainer"])
     shared = dict(recipe["dataset"])
     name = shared.pop("name", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..utils import set_seed
 from . import checkpoints, evaluation, faults
 from .callbacks import Callback, EarlyStopping, ProgressBar
 from .config import TrainerConfig
+from .disk import writing
 from .distributed import init_distributed, rank, wait_for_ranks, world_size
 from .logs import draw_curves, read_log
 from .loop import Loop
@@ -62,7 +64,7 @@ class Trainer:
         data_collator: Callable[..., dict[str, Tensor]] | None = None,
         preprocessor: Any = None,
         *,
-        metrics: Iterable[Any] | Mapping[str, Any] | None = None,
+        metrics: str | Iterable[Any] | Mapping[str, Any] | None = None,
         callbacks: Iterable[Callback] = (),
         optimizer: Optimizer | None = None,
         lr_scheduler: Any = None,
@@ -100,6 +102,10 @@ class Trainer:
             raise OptionError("give the optimizer of the lr_scheduler, too.")
         self.state = TrainerState()
         patience = [EarlyStopping(config.early_stopping_patience)] if config.early_stopping_patience else []
+        callbacks = list(callbacks)
+        odd = next((callback for callback in callbacks if not isinstance(callback, Callback)), None)
+        if odd is not None:
+            raise OptionError(f"{odd!r} is no callback. Give objects of subclasses of hezar_like.training.Callback.")
         self.callbacks: list[Callback] = [ProgressBar(config.progress), *patience, *callbacks]
         self.last_values: dict[str, float] = {}
 
@@ -160,13 +166,15 @@ class Trainer:
         folder = Path(path or self.config.output_dir).expanduser()
         checkpoints.saved_model(self, folder)()
         if self.is_first:
-            self.config.save(folder)
-            (folder / "loss.svg").write_text(draw_curves(read_log(self.log_path)), encoding="utf-8")
+            with writing(folder):
+                self.config.save(folder)
+                (folder / "loss.svg").write_text(draw_curves(read_log(self.log_path)), encoding="utf-8")
         wait_for_ranks()
         return folder
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Uploads the model, with the last evaluation, the run and its curves in its card; adapters are merged into it.
+        """Uploads the model, with the last evaluation, the run and its curves in its card; adapters are merged into
+        what is uploaded.
 
         Args:
             repo_id: "org/name".
@@ -180,14 +188,16 @@ class Trainer:
         """
         if world_size() > 1:
             raise OptionError("push from one process: save() first, then Model.load(path).push_to_hub(repo_id).")
-        if self.config.lora is not None:
-            merge_lora(self.model)
+        model = self.model
+        if self.config.lora is not None:  # the model itself keeps its adapters, and can be trained further
+            model = copy.deepcopy(model)
+            merge_lora(model)
         card = dict(options.pop("card", None) or {})
         values = {name.removeprefix("evaluation."): value for name, value in self.last_values.items()}
         card.setdefault("metrics", {name: value for name, value in values.items() if math.isfinite(value)})
         card.setdefault("training", self._run())
         card.setdefault("curves", draw_curves(self.load_logs()))
-        address: str = self.model.push_to_hub(repo_id, card=card, **options)
+        address: str = model.push_to_hub(repo_id, card=card, **options)
         return address
 
     def _run(self) -> dict[str, Any]:

@@ -46,6 +46,13 @@ def test_info_of_names(
     assert "does not exist" in fails("info", "./nothing\nhere")
 
 
+def test_info_of_the_trainer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "trainer"]) == 0
+    shown = capsys.readouterr().out
+    for line in ("TrainerConfig:", "  num_epochs: int = 1", "LoRAConfig:", "  targets: list[str] = ['q', 'v']"):
+        assert line in shown.splitlines()
+
+
 def test_info_of_a_folder(classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", classifier]) == 0
     facts = dict(line.strip().split(":", 1) for line in capsys.readouterr().out.splitlines()[1:])

@@ -125,6 +125,28 @@ def test_hezars_way_of_loading(tmp_path: Path) -> None:
         Dataset.load(tmp_path, "trian", tokenizer())
 
 
+def test_a_dataset_of_the_hub_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[Any] = []
+
+    def load(*names: str, **options: Any) -> Any:
+        asked.append((names, options))
+        if names[0] == "org/nothing":
+            raise FileNotFoundError("Dataset 'org/nothing'\ndoesn't exist")
+        return datasets.Dataset.from_list([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    data = build_dataset(
+        "text_classification", path="org/films:small", split="train", preprocessor=tokenizer("bpe_tokenizer"),
+        hf_load_kwargs={"revision": "abc"},
+    )  # fmt: skip
+    assert asked == [(("org/films", "small"), {"split": "train", "revision": "abc"})]
+    assert data.id2label == {0: "x", 1: "y"} and data[1]["labels"] == 1
+    with pytest.raises(DataError, match="org/nothing.*doesn't exist"):
+        build_dataset("text_classification", path="org/nothing", split="train")
+
+
 @pytest.mark.parametrize(("size", "left"), [(2, 2), (0.34, 1), (1.0, 3), (1, 1), (99, 3)])
 def test_max_size(size: float, left: int, sources: dict[str, Any]) -> None:
     for name in ("list", "datasets", "csv"):
@@ -389,6 +411,8 @@ def test_bad_rows_and_settings(tmp_path: Path) -> None:
             build_dataset("sequence_labeling", rows=rows, id2label={0: "O"})
     with pytest.raises(DataError, match="a label is 1000000000000, which is no number of a class"):
         build_dataset("text_classification", rows=[{"text": "a", "label": 10**12}])
+    with pytest.raises(DataError, match="row 1: the label 1.5 is no class. Give names or whole numbers"):
+        build_dataset("text_classification", rows=[{"text": "a", "label": 1}, {"text": "a", "label": 1.5}])
     with pytest.raises(DataError, match="row 0: there is no label -1"):
         build_dataset("text_classification", rows=[{"text": "a", "label": -1}])
     with pytest.raises(DataError, match="row 0: 'x' is no number"):

@@ -201,6 +201,9 @@ def test_perplexity_of_logits() -> None:
     expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     assert shifted["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert metric.compute([1e6], [2])["perplexity"] == math.inf
+    assert math.isnan(metric.compute([math.nan], [2])["perplexity"])
+    with pytest.raises(DataError, match="no label counts"):
+        metric.compute(logits, torch.full((2, 5), -100))
 
 
 def test_mrr() -> None:

@@ -23,7 +23,7 @@ FILES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 CORE = {
-    "errors", "fields", "lazy", "text_files", "terminals", "paths", "files", "hub_errors", "hub_names", "hub_xet", "hub_client", "hub_files", "hub_push", "hub",
+    "entities", "errors", "fields", "lazy", "text_files", "terminals", "paths", "files", "hub_errors", "hub_names", "hub_xet", "hub_client", "hub_files", "hub_push", "hub",
     "hub_cache", "registry", "configs",
 }  # fmt: skip
 FAMILIES = {

@@ -39,7 +39,7 @@ NAMES = {
         BatchSampler BlankInfilling CausalTokens Dataset DatasetConfig DistributedIndexedDataset Holes IndexedDataset
         IndexedDatasetWriter LanguageModelingDataset PackCollator PackedRows PadCollator Prompt PromptDataset
         PromptDatasetConfig Rows Seq2SeqDataset Seq2SeqDatasetConfig SequenceLabelingDataset
-        SequenceLabelingDatasetConfig SpanCorruption SpeechRecognitionDataset SpeechRecognitionDatasetConfig
+        SequenceLabelingDatasetConfig SpanCorruption SpanLabelingDataset SpanLabelingDatasetConfig SpeechRecognitionDataset SpeechRecognitionDatasetConfig
         TextClassificationDataset TextClassificationDatasetConfig TextDataset TextSimilarityDataset
         TextSimilarityDatasetConfig TextSummarizationDataset TextSummarizationDatasetConfig TokenMasking TransformedDataset answer_scores build_dataset datasets_registry
         load_tokenizer prepare_data read_rows register_dataset span_mask
@@ -47,7 +47,7 @@ NAMES = {
     "hezar_like.metrics": """
         Accuracy AccuracyConfig BLEU BLEUConfig CER CERConfig F1 F1Config MRR MRRConfig Metric MetricConfig Perplexity
         PerplexityConfig Precision PrecisionConfig ROUGE ROUGEConfig Recall RecallConfig Seqeval SeqevalConfig
-        Spearman SpearmanConfig WER WERConfig build_metric metrics_registry register_metric
+        Spans SpansConfig Spearman SpearmanConfig WER WERConfig build_metric metrics_registry register_metric
     """,
     "hezar_like.training": """
         Callback EarlyStopping LoRAConfig ProgressBar TensorBoard Trackio Trainer TrainerConfig TrainerState

@@ -84,6 +84,40 @@ def gradients(root: Path) -> None:
                 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, output / "weights.safetensors")
 
 
+WAYS_TO_SHARE: dict[str, dict[str, Any]] = {
+    "ddp": {}, "fsdp": {"strategy": "fsdp"}, "zero2": {"strategy": "fsdp", "reshard_after_forward": False},
+    "offload": {"strategy": "fsdp", "cpu_offload": True}, "tensor": {"tensor_parallel": 2, "gradient_accumulation_steps": 2},
+}  # fmt: skip
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "clipped": ("bert_text_classification", {"max_grad_norm": 0.01}),
+    "packed": ("bert_text_classification", {"packed": True}),
+    "recomputed": ("bert_text_classification", {"checkpoint_activations": True}),
+    "smoothed": ("gpt2_text_generation", {"label_smoothing": 0.1}),
+    "fused": ("gpt2_text_generation", {"fused_loss": True}),
+    "best": (
+        "bert_text_classification",
+        {"max_steps": 4, "eval_steps": 1, "save_steps": 1, "save_enabled": True, "load_best_model_at_end": True, "learning_rate": 0.5},
+    ),
+    "adapted": ("bert_text_classification", {"lora": {"r": 2, "targets": ["q", "mlp.up"]}}),
+}  # fmt: skip
+
+
+# Adapters need no shards, which the config says.
+OPTIONS_AND_WAYS = [(one, way) for one in OPTIONS for way in WAYS_TO_SHARE if one != "adapted" or way == "ddp"]
+
+
+def options(root: Path) -> None:
+    """Two steps with each option in each way."""
+    for option, way in OPTIONS_AND_WAYS:
+        (name, fields), output = OPTIONS[option], root / "options" / f"{option}-{way}"
+        settings = {"max_steps": 2, "learning_rate": 0.1} | fields | WAYS_TO_SHARE[way]
+        own = trainer_for(root / "models" / name, output, **settings)
+        own.train()
+        tensors = whole_tensors(own.model)
+        if rank() == 0:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, output / "weights.safetensors")
+
+
 def helpers() -> dict[str, Any]:
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
@@ -190,6 +224,7 @@ if __name__ == "__main__":
     results: dict[str, Any] = {}
     gradients(root)
     if world_size() == 2:
+        options(root)
         results = {"helpers": helpers(), "checkpoints": checkpoints(root)}
     else:
         resumed(root)

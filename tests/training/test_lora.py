@@ -8,19 +8,29 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import samples
 from safetensors.torch import load_file, save_file
+from test_ranks import NAMES
 from tiny_models import inputs_for
 from trained import classification, model, trainer
 
-from hezar_like import Model
+from hezar_like import Model, ModelConfig
+from hezar_like.data import PadCollator
 from hezar_like.errors import CheckpointError, ConfigError, OptionError
 from hezar_like.training import LoRAConfig, add_lora, load_adapter, merge_lora, save_adapter
 from hezar_like.training.lora import LoRALinear
+from hezar_like.training.step import TrainingStep
 
 
 def scores(own: Model) -> torch.Tensor:
     with torch.no_grad():
         return own.eval()(**inputs_for(own)).logits
+
+
+def scores_in_training(own: Model) -> torch.Tensor:
+    data = samples(own.task, 3, blanks=own.task == "text_generation" and own.backbone.blanks is not None)
+    with torch.no_grad():
+        return TrainingStep(own.eval())(PadCollator()(data))["logits"]
 
 
 def trained_adapter(own: Model, **fields: Any) -> list[str]:
@@ -52,6 +62,8 @@ def test_it_begins_as_nothing_and_trains_alone(tmp_path: Path) -> None:
     folder = run.save()
     assert {p.name for p in folder.iterdir()} >= {"adapter_model.safetensors", "adapter_config.json", "train_config.yaml"}
     assert not (folder / "model.safetensors").exists()
+    with pytest.raises(CheckpointError, match=r"has an adapter and no weights.*load_adapter\(model, folder\)"):
+        Model.load(folder)
     fresh = model()
     load_adapter(fresh, folder)
     assert torch.allclose(scores(fresh), scores(own), atol=1e-6)
@@ -104,6 +116,54 @@ def test_saved_is_loaded(name: str, targets: list[str], tmp_path: Path) -> None:
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     assert settings["peft_type"] == "LORA"
     assert settings["lora_alpha"] == 6.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_family_has_adapters(name: str, tmp_path: Path) -> None:
+    """On every linear layer of the blocks, also where transformers has no names for them."""
+    own = model(name)
+    targets = ["q", "k", "v", "attn.out", "mlp.up", "mlp.down"]
+    chosen = trained_adapter(own, targets=targets, r=2, train=[])
+    save_adapter(own, tmp_path)
+    fresh = model(name)
+    assert load_adapter(fresh, tmp_path) == sorted(chosen)
+    wanted = scores_in_training(own)
+    assert torch.allclose(scores_in_training(fresh), wanted, atol=1e-5)
+    merge_lora(fresh)
+    assert torch.allclose(scores_in_training(fresh), wanted, atol=1e-4)
+    assert not torch.allclose(scores_in_training(model(name)), wanted, atol=1e-3)
+
+
+def test_an_adapter_that_was_not_trained(tmp_path: Path) -> None:
+    """Where several layers are published as one, nothing says then which of them have adapters."""
+    own = model("gpt2_text_generation")
+    add_lora(own)
+    save_adapter(own, tmp_path)
+    with pytest.raises(CheckpointError, match="all zero"):
+        load_adapter(model("gpt2_text_generation"), tmp_path)
+
+
+def test_models_of_no_family_have_adapters(tmp_path: Path) -> None:
+    class Net(Model):
+        def __init__(self) -> None:
+            super().__init__(ModelConfig())
+            self.q = torch.nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.q(x)
+
+    own = Net()
+    trained_adapter(own, targets=["q"], train=[])
+    save_adapter(own, tmp_path)
+    fresh = Net()
+    fresh.load_state_dict({name: tensor for name, tensor in own.state_dict().items() if "lora" not in name})
+    load_adapter(fresh, tmp_path)
+    x = torch.randn(3, 4)
+    assert torch.allclose(fresh(x), own(x), atol=1e-6) and not torch.allclose(own(x), merged_without(own, x))
+
+
+def merged_without(own: Model, x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.linear(x, own.q.weight, own.q.bias)
 
 
 def test_names_are_those_of_peft(tmp_path: Path) -> None:

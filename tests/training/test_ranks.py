@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from ranks import LONG, STRATEGIES, WAYS, samples, trainer_for
+from ranks import LONG, OPTIONS, OPTIONS_AND_WAYS, STRATEGIES, WAYS, samples, trainer_for
 from safetensors.torch import load_file
-from trained import model, without_dropout
+from trained import beside_tests, model, without_dropout
 
 from hezar_like.layers import Attention
 from hezar_like.registry import families_registry
@@ -57,10 +56,9 @@ def written(root: Path) -> Path:
 
 
 def torchrun(count: int, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     return subprocess.run(
-        [*command, str(HERE / script), *arguments], env=environment, capture_output=True, text=True, timeout=900
+        [*command, str(HERE / script), *arguments], env=beside_tests(), capture_output=True, text=True, timeout=900
     )
 
 
@@ -109,6 +107,22 @@ def test_losses_and_gradients_are_those_of_one_process(
     log = read_log(folder / "logs" / "log.jsonl")
     assert log[0]["loss"] == pytest.approx(own.load_logs()[0]["loss"], abs=1e-5)
     assert log[0]["grad_norm"] == pytest.approx(own.load_logs()[0]["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("option", "way"), OPTIONS_AND_WAYS)
+def test_options_are_those_of_one_process(root: Path, tmp_path: Path, option: str, way: str) -> None:
+    name, fields = OPTIONS[option]
+    fields = {"max_steps": 2, "learning_rate": 0.1, "gradient_accumulation_steps": 2} | fields
+    own = trainer_for(root / "models" / name, tmp_path, **fields)
+    own.train()
+    folder = root / "options" / f"{option}-{way}"
+    other = load_file(folder / "weights.safetensors")
+    for key, tensor in whole_tensors(own.model).items():
+        assert torch.allclose(tensor, other[key], atol=1e-5), key
+    pairs = zip(read_log(folder / "logs" / "log.jsonl"), own.load_logs(), strict=True)
+    for theirs, mine in pairs:
+        found = {key: value for key, value in theirs.items() if key in ("loss", "grad_norm", "evaluation.loss")}
+        assert found == pytest.approx({key: mine[key] for key in found}, rel=1e-4)
 
 
 def test_a_killed_process_ends_the_others_and_all_go_on_from_the_last_checkpoint(root: Path) -> None:

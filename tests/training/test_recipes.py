@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from trained import model, rows
+from trained import beside_tests, model, rows
 
 from hezar_like import Model
 from hezar_like.cli import main
@@ -53,6 +55,23 @@ def test_a_recipe_is_trained(place: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "6 steps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_command_saves_and_goes_on(place: Path, capsys: pytest.CaptureFixture[str], name: str, code: int) -> None:
+    script = (
+        "import os, signal, sys; from hezar_like.cli import main; from hezar_like.training import ProgressBar\n"
+        "def told(bar, trainer):\n"
+        f"    if trainer.state.global_step == 4: os.kill(os.getpid(), signal.{name})\n"
+        "ProgressBar.on_step_end = told\n"
+        "sys.exit(main(['train', 'x.yaml']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=beside_tests(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr and "error:" not in done.stderr
+    assert sorted(path.name for path in Path("out/checkpoints").iterdir()) == ["00000003", "00000004"]
+    assert main(["train", "x.yaml", "--resume"]) == 0
+    assert "6 steps" in capsys.readouterr().out
+
+
 def test_overrides_and_references(place: Path) -> None:
     recipe = read_recipe("x.yaml", ["trainer.batch_size=3", "model.hidden_dropout_prob=0.0"])
     assert recipe["trainer"]["log_steps"] == 3
@@ -77,6 +96,7 @@ def test_overrides_and_references(place: Path) -> None:
         (["x.yaml", "trainer"], "is no override. Write it as trainer.learning_rate=1e-4"),
         (["x.yaml", "train_dataset.path=nowhere.tsv"], "nowhere.tsv"),
         (["x.yaml", "trainer.seed=${nothing}"], "nothing"),
+        (["x.yaml", "trainer.resume_from_checkpoint=00000010"], 'in quotes, as in \'trainer.resume_from_checkpoint="00000100"\''),
         (["y.yaml"], "y.yaml: cannot be read (No such file or directory)"),
         (["x.yaml", "--resum"], "unknown option '--resum'. Did you mean '--resume'"),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor
-from trained import classification, language, model, rows, tagging, trainer, without_dropout
+from trained import beside_tests, classification, language, model, rows, tagging, trainer, without_dropout
 
 from hezar_like import Model, build_dataset, build_metric, build_preprocessor
 from hezar_like.errors import (
@@ -87,6 +86,8 @@ def test_it_learns_measures_and_saves(tmp_path: Path) -> None:
     right = [p[0]["label"] == row["label"] for p, row in zip(predictions, rows(40), strict=True)]
     assert sum(right) / 40 == after["evaluation.accuracy"]
     assert (folder / "loss.svg").read_text().startswith("<svg")
+    for checkpoint in own.checkpoints_path.iterdir():
+        assert (checkpoint / "train" / "loss.svg").read_text().count("<polyline") == 2  # of training and of evaluation
     assert TrainerConfig.load(folder).num_epochs == 20
     records = own.load_logs()
     assert [r["step"] for r in records if "loss" in r] == list(range(1, 101))
@@ -273,7 +274,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
         save(value, path)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(HubError, match=r"optimizer.pt'.*Check the space"):
+    with pytest.raises(HubError, match=r"optimizer.pt'.*check the space"):
         own.train()
     monkeypatch.undo()
     assert [p.name for p in own.checkpoints_path.iterdir() if p.name.isdecimal()] == ["00000002"]
@@ -455,21 +456,26 @@ def test_mixed_precision_trains(tmp_path: Path, precision: str) -> None:
     assert own.model.dtype == torch.float32
 
 
-def test_an_interruption_saves(tmp_path: Path) -> None:
-    """Ctrl-C in a process of its own: the step is finished, saved, and the exit is that of Ctrl-C."""
+@pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interruption_saves(tmp_path: Path, signal: str, code: int, workers: int) -> None:
+    """Ctrl-C for all processes of a group: the step is finished, saved, and the exit is that of Ctrl-C."""
     script = (
-        "import sys, os, signal; from trained import trainer\n"
+        "import sys, os, subprocess, time; from trained import trainer\n"
         "from hezar_like.training import Callback\n"
         "class Stop(Callback):\n"
         "    def on_step_end(self, trainer):\n"
-        "        if trainer.state.global_step == 3: os.kill(os.getpid(), signal.SIGINT)\n"
-        "try: trainer(sys.argv[1], num_epochs=50, callbacks=[Stop()]).train()\n"
+        "        if trainer.state.global_step == 3:\n"
+        f"            subprocess.run(['kill', '-s', '{signal[3:]}', '--', f'-{{os.getpgid(0)}}'])\n"
+        "            time.sleep(0.5)\n"  # a process that ended is noticed now
+        f"fields = dict(num_epochs=50, num_dataloader_workers={workers}, callbacks=[Stop()])\n"
+        "try: trainer(sys.argv[1], **fields).train()\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, timeout=120)
-    assert done.returncode == 130, done.stderr.decode()
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, env=beside_tests(), capture_output=True, timeout=120, start_new_session=True)
+    assert done.returncode == code, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["00000003"]
     state = trainer(tmp_path, max_steps=5, num_epochs=50).train(resume_from_checkpoint=True)
     assert state.global_step == 5

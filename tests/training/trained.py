@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from hezar_like import Model, build_dataset
 from hezar_like.training import Trainer, TrainerConfig
 
 WORDS = ["a", "cat", "sat", "on", "the", "mat", "dog", "quick", "lazy", "zebras", "jump", "box", "five", "dozen"]
+
+
+def beside_tests() -> dict[str, str]:
+    """The environment of a process that finds what the tests share."""
+    here = Path(__file__).parent
+    known = [str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(known), "OMP_NUM_THREADS": "1"}
 
 
 def rows(count: int = 24, seed: int = 0) -> list[dict[str, Any]]:
