@@ -67,7 +67,7 @@ class Writing(Predicting, Protocol):
     """What the loop needs of a model that gives results in pieces."""
 
     @property
-    def write(self) -> Callable[..., Iterator[tuple[int, Any]]]: ...
+    def write(self) -> Callable[..., Iterator[list[tuple[int, Any]]]]: ...
 
 
 def stream_pieces(
@@ -76,8 +76,8 @@ def stream_pieces(
     """Checks everything at once, then yields pieces of results as they come, each with the number of its input.
 
     Args:
-        model: Its `write` takes tensors by name, the `batch` they are of, and options; it yields pieces with the number
-            of their row.
+        model: Its `write` takes tensors by name, the `batch` they are of, and options; for each of its steps it yields
+            pieces with the number of their row.
         inputs: One input, or any iterable of inputs.
         batch_size: The most rows per batch, or "auto".
         device: Moves the model there first.
@@ -85,30 +85,32 @@ def stream_pieces(
     """
     limit, routed = _start(model, batch_size, device, options, model.write)
 
-    def pieces() -> Iterator[tuple[int, Any]]:
+    def pieces() -> Iterator[list[tuple[int, Any]]]:
         start = 0
         for window in _windows(model, inputs, _window_size(model, limit), first=limit or 1):
             with _numbered_from(start), naming_memory():  # what was given out cannot be tried again
                 prepared = model.preprocess(window, **routed[0])
                 for indices in _batches(model, prepared, limit):
                     batch = prepared.select(indices)
-                    for row, piece in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
-                        yield start + indices[row], piece
+                    for step in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
+                        yield [(start + indices[row], piece) for row, piece in step]
             start += len(window)
 
     return _evaluated(model, pieces())
 
 
-def _evaluated(model: Predicting, steps: Iterator[T]) -> Iterator[T]:
-    """Runs steps without gradients, and without leaving that to whoever takes what they yield."""
-    with evaluating(cast(nn.Module, model)):
-        while True:
-            with torch.inference_mode():
-                try:
-                    step = next(steps)
-                except StopIteration:
-                    return
-            yield step
+def _evaluated(model: Predicting, steps: Iterator[list[T]]) -> Iterator[T]:
+    """Runs steps as predictions run, and leaves the model to whoever takes what they yield as it was given.
+
+    A stream may stay unfinished for long, while the model is trained, or is given other weights.
+    """
+    while True:
+        with evaluating(cast(nn.Module, model)), torch.inference_mode():
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        yield from step
 
 
 def stream(

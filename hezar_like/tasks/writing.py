@@ -162,8 +162,8 @@ class WritingTask(Task):
                 )
         return prediction.stream_pieces(self, inputs, batch_size, device, options)
 
-    def write(self, inputs: Mapping[str, Any], *, batch: Batch, **options: Any) -> Iterator[tuple[int, str]]:
-        """Writes, and yields what comes with the number of its row: whole characters.
+    def write(self, inputs: Mapping[str, Any], *, batch: Batch, **options: Any) -> Iterator[list[tuple[int, str]]]:
+        """Writes, and yields what comes in each step, with the numbers of the rows: whole characters.
 
         Args:
             inputs: Of `generate`, by name.
@@ -177,12 +177,9 @@ class WritingTask(Task):
         streams = [TextStream(tokenizer.decode, read, ends, config.stop) for read in self.read_tokens(batch)]
         for part, rows in self._parts(given, config):
             for step in self.steps(part, config):
-                for row, tokens in zip(rows, step.tolist(), strict=True):
-                    if piece := streams[row].add([token for token in tokens if token >= 0]):
-                        yield row, piece
-            for row in rows:
-                if piece := streams[row].close():
-                    yield row, piece
+                new = [[token for token in tokens if token >= 0] for tokens in step.tolist()]
+                yield [(row, piece) for row, own in zip(rows, new, strict=True) if (piece := streams[row].add(own))]
+            yield [(row, piece) for row in rows if (piece := streams[row].close())]
 
     def read_tokens(self, batch: Batch) -> list[list[int]]:
         """The tokens before what is written, where these are part of the text; overridden by tasks."""
