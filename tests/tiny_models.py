@@ -106,6 +106,12 @@ def tiny_model(name: str, **fields: Any) -> Model:
     return model.eval()
 
 
+def tiny_whisper() -> Model:
+    """A tiny model that writes nonsense for recordings, with times; its random weights come from a file."""
+    folder = Path(__file__).parent / "fixtures" / "speech" / "hezar_whisper"
+    return Model.load(folder, device="cpu", config_filename="model_config_timestamps.yaml")
+
+
 def inputs_for(model: Model) -> dict[str, Tensor]:
     """Tokens in two rows, one with padding, as the model's `forward` takes them."""
     tokens = torch.tensor([[2, 20, 30, 40, 50, 3], [2, 60, 70, 3, 0, 0]])
