@@ -85,15 +85,23 @@ def stream_pieces(
     """
     limit, routed = _start(model, batch_size, device, options, model.write)
 
+    def written(window: Any) -> Iterator[list[tuple[int, Any]]]:
+        prepared = model.preprocess(window, **routed[0])
+        for indices in _batches(model, prepared, limit):
+            batch = prepared.select(indices)
+            for step in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
+                yield [(indices[row], piece) for row, piece in step]
+
     def pieces() -> Iterator[list[tuple[int, Any]]]:
         start = 0
         for window in _windows(model, inputs, _window_size(model, limit), first=limit or 1):
-            with _numbered_from(start), naming_memory():  # what was given out cannot be tried again
-                prepared = model.preprocess(window, **routed[0])
-                for indices in _batches(model, prepared, limit):
-                    batch = prepared.select(indices)
-                    for step in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
-                        yield [(start + indices[row], piece) for row, piece in step]
+            steps = written(window)
+            while True:
+                with _numbered_from(start), naming_memory():  # what was given out cannot be tried again
+                    step = next(steps, None)
+                if step is None:  # handlers must not wait for whoever takes this: Python itself may end meanwhile
+                    break
+                yield [(start + index, piece) for index, piece in step]
             start += len(window)
 
     return _evaluated(model, pieces())

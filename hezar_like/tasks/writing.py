@@ -78,11 +78,9 @@ class WritingTask(Task):
         config = self._options(options)
         if "encoder_outputs" in given:
             given["encoder_outputs"] = as_output(given["encoder_outputs"])
-        tokens = given.get("token_ids")
-        if isinstance(tokens, Tensor) and (tokens.ndim != 2 or not len(tokens)):
-            raise OptionError(
-                f"token_ids has the shape {list(tokens.shape)}; generate() needs [batch, length], not empty."
-            )
+        for name in ("token_ids", "decoder_input_ids"):
+            if given.get(name) is not None:
+                _check_tokens(name, given[name], self.config.get("vocab_size"))
         parts = self._parts(given, config)
         with torch.inference_mode(), accelerated(self):  # operations take less time to start
             output = _together([finish(self.steps(part, config, scored=return_scores)) for part, _ in parts])
@@ -265,6 +263,19 @@ class WritingTask(Task):
         if ends is None and tokenizer is not None:
             ends = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
         return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _check_tokens(name: str, tokens: Any, size: int | None) -> None:
+    """Checks tokens that a caller made; torch would tell neither their name nor which are wrong."""
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point():
+        kind = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise OptionError(f"{name} is of the type {kind}; generate() needs a tensor of integers, [batch, length].")
+    if tokens.ndim != 2 or not len(tokens):
+        raise OptionError(f"{name} has the shape {list(tokens.shape)}; generate() needs [batch, length], not empty.")
+    if size is not None and tokens.numel() and not tokens.is_meta:
+        for token in map(int, tokens.aminmax()):
+            if not 0 <= token < size:
+                raise OptionError(f"{name} has the token {token}; this model has the tokens 0 to {size - 1}.")
 
 
 def _rows(inputs: Mapping[str, Any]) -> int:

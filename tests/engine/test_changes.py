@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from comparing import difference
-from tiny_models import TEXTS, inputs_for, tiny_model
+from tiny_models import TEXTS, inputs_for, prompts_for, tiny_model
 from torch import Tensor, nn
 
 from hezar_like import Model
@@ -79,7 +79,7 @@ def test_what_is_changed_between_calls_counts() -> None:
 
 def test_who_ran_is_forgotten() -> None:
     model = tiny_model("gpt2_text_generation")
-    model.generate(**inputs_for(model), max_new_tokens=2)
+    model.generate(**prompts_for(model), max_new_tokens=2)
     stack = weakref.ref(model.backbone.stack)
     del model
     gc.collect()
