@@ -111,7 +111,7 @@ class DecoderWriter(CachedWriter):
             else:
                 if bool((mask.any(1) & ~mask[:, -1].bool()).any()):
                     raise OptionError(
-                        "a row ends with padding, behind which nothing can be written. Pad rows of a decoder on the left."
+                        "a row ends with padding, behind which nothing can come. Pad a decoder's rows on the left."
                     )
                 self._history = self._start.masked_fill(~mask.bool(), -1)
             self._inputs["attention_mask"] = mask

@@ -53,7 +53,7 @@ def _of_large(weight: Tensor, bias: Tensor | None, usual: Layer) -> Layer:
     column = None if bias is None else bias[:, None]
 
     def run(x: Tensor) -> Tensor:
-        rows = x.size(0) if x.dtype == torch.float32 else 0  # autocast changes types for the usual way only
+        rows = x.size(0)
         if rows == 1:
             return (torch.mv(weight, x[0]) if bias is None else torch.addmv(bias, weight, x[0]))[None]
         if rows in turned:

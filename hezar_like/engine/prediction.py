@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, NonFiniteOutput, OptionError, did_you_mean
+from ..layers.substitutes import is_autocast
 from .batches import Batch, by_input, plan, unbatch, windows
 from .devices import usable_device
 from .fitting import in_parts_that_fit, naming_memory
@@ -255,7 +256,7 @@ def _window(
             for index, result in zip(indices, in_parts_that_fit(model, indices, run), strict=True):
                 results[index] = result
 
-        spread(place, _batches(model, prepared, limit), model.threads)
+        spread(place, _batches(model, prepared, limit), 1 if is_autocast() else model.threads)  # others would not know
         return results
 
 
