@@ -49,7 +49,7 @@ def stack_of(model: Model) -> Stack:
 
 def stepped(model: Model) -> list[Tensor]:
     """Hidden states of a text read in steps, with padding."""
-    inputs = inputs_for(model)
+    inputs = prompts_for(model)
     if model.backbone.blanks is not None:
         inputs["token_ids"][:, 2] = model.backbone.blanks.suffix
     writer = model.backbone.writer(inputs)

@@ -126,6 +126,18 @@ def test_what_cannot_be_streamed(options: dict[str, Any]) -> None:
         model.stream(TEXTS, max_new_token=3)
 
 
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [("max_tokens", "max_new_tokens"), ("beam_size", "num_beams"), ("n", "num_return_sequences"), ("stop_strings", "stop")],
+)
+def test_names_of_other_systems_are_understood(name: str, here: str) -> None:
+    with pytest.raises(OptionError, match=f"no option {name!r}. Did you mean {here!r}"):
+        model_of("gpt2_text_generation").predict("the", **{name: 2})
+    with pytest.raises(OptionError) as error:  # only where there is such an option
+        tiny_model("bert_text_classification").predict("the", **{name: 2})
+    assert repr(here) not in str(error.value)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_texts_that_end_a_text(name: str) -> None:
     """They may span tokens; what follows them is not there, and neither are they."""

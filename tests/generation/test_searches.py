@@ -277,15 +277,16 @@ def test_padding_counts_for_no_rule(options: dict[str, Any]) -> None:
             assert together.sequences[index, 9 : 9 + length].tolist() == alone.sequences[0, prompt.size(1) :].tolist()[:length]
 
 
-def test_padding_is_like_nothing_in_contrastive_search() -> None:
-    model = model_of("gpt2_text_generation", scale=1.0)
-    options = {"max_new_tokens": NEW, "penalty_alpha": 0.9, "top_k": 6}
-    for token in range(3, 25):
-        prompt = torch.tensor([[token]])
-        rows = torch.tensor([[token] * 6, [4, 5, 6, 7, 8, 9]])
-        mask = torch.tensor([[0] * 5 + [1], [1] * 6])
+@pytest.mark.parametrize("name", ["gpt2_text_generation", "gptj_text_generation", "llama_text_generation"])
+def test_padding_is_like_nothing_in_contrastive_search(name: str) -> None:
+    model = model_of(name)
+    options = {"max_new_tokens": NEW, "penalty_alpha": 1.0, "top_k": 8}
+    for seed in range(3):
+        random = torch.Generator().manual_seed(seed)
+        rows = torch.randint(3, 110, (2, 16), generator=random)
+        mask = torch.tensor([[0] * 14 + [1] * 2, [1] * 16])
         together = model.generate(token_ids=rows, attention_mask=mask, **options)
-        assert together[0, 6:].tolist() == model.generate(token_ids=prompt, **options)[0, 1:].tolist()
+        assert together[0, 16:].tolist() == model.generate(token_ids=rows[:1, 14:], **options)[0, 2:].tolist()
 
 
 def test_more_candidates_than_tokens() -> None:
