@@ -12,7 +12,7 @@ from torch import Tensor
 
 import hezar_like
 from hezar_like import Config, Model, Tokenizer, build_model, build_preprocessor, list_available_models
-from hezar_like.backbones import EncoderDecoder
+from hezar_like.backbones import Decoder, EncoderDecoder
 from hezar_like.registry import models_registry
 from hezar_like.tasks.choices import ChoiceTask
 from hezar_like.tasks.text import TextTask
@@ -106,6 +106,12 @@ def tiny_model(name: str, **fields: Any) -> Model:
     return model.eval()
 
 
+def tiny_whisper() -> Model:
+    """A tiny model that writes nonsense for recordings, with times; its random weights come from a file."""
+    folder = Path(__file__).parent / "fixtures" / "speech" / "hezar_whisper"
+    return Model.load(folder, device="cpu", config_filename="model_config_timestamps.yaml")
+
+
 def inputs_for(model: Model) -> dict[str, Tensor]:
     """Tokens in two rows, one with padding, as the model's `forward` takes them."""
     tokens = torch.tensor([[2, 20, 30, 40, 50, 3], [2, 60, 70, 3, 0, 0]])
@@ -113,6 +119,15 @@ def inputs_for(model: Model) -> dict[str, Tensor]:
     if isinstance(model.backbone, EncoderDecoder) and model.is_generative:
         inputs["decoder_input_ids"] = tokens[:, :4]
     return inputs
+
+
+def prompts_for(model: Model) -> dict[str, Tensor]:
+    """The same as `generate` takes them: a decoder goes on from the end of each row."""
+    inputs = inputs_for(model)
+    if not isinstance(model.backbone, Decoder):
+        return inputs
+    tokens = torch.stack([row.roll(int((row == 0).sum())) for row in inputs["token_ids"]])
+    return {"token_ids": tokens, "attention_mask": tokens.ne(0).long()}
 
 
 def is_exportable(model: Model) -> bool:

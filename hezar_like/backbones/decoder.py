@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..blocks import Context, Stack
+from ..errors import OptionError
 from ..layers import Cache, TextEmbedding, Trace
 from ..outputs import BackboneOutput
 from .base import BackboneBase, check_covers, places, tokens_of
@@ -93,6 +94,9 @@ class DecoderWriter(CachedWriter):
     Args:
         backbone: It reads and writes.
         inputs: Of its `forward`, by name, with `token_ids`; rows are padded on the left.
+
+    Raises:
+        OptionError: When a row is padded on the right.
     """
 
     def __init__(self, backbone: Decoder, inputs: Mapping[str, Any]) -> None:
@@ -105,6 +109,10 @@ class DecoderWriter(CachedWriter):
             if bool(mask.all()):
                 mask = None  # without a mask attention is faster
             else:
+                if bool((mask.any(1) & ~mask[:, -1].bool()).any()):
+                    raise OptionError(
+                        "a row ends with padding, behind which nothing can come. Pad a decoder's rows on the left."
+                    )
                 self._history = self._start.masked_fill(~mask.bool(), -1)
             self._inputs["attention_mask"] = mask
         if backbone.max_tokens is not None:

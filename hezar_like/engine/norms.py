@@ -18,7 +18,8 @@ def normed(norm: nn.Module | None, kind: Kind) -> Layer:
     if norm is None:
         return lambda x: x
     if type(norm) is not nn.LayerNorm:
-        return norm.forward
+        # Weights of float64 would make activations of it.
+        return (lambda x: norm.forward(x).to(x.dtype)) if kind in WIDE else norm.forward
     weights: Mapping[str, Any] = norm._parameters
     if kind in WIDE:
         weights = {name: None if weight is None else weight.float() for name, weight in weights.items()}

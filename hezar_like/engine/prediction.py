@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, NonFiniteOutput, OptionError, did_you_mean
+from ..layers.substitutes import is_autocast
 from .batches import Batch, by_input, plan, unbatch, windows
 from .devices import usable_device
 from .fitting import in_parts_that_fit, naming_memory
@@ -67,7 +68,7 @@ class Writing(Predicting, Protocol):
     """What the loop needs of a model that gives results in pieces."""
 
     @property
-    def write(self) -> Callable[..., Iterator[tuple[int, Any]]]: ...
+    def write(self) -> Callable[..., Iterator[list[tuple[int, Any]]]]: ...
 
 
 def stream_pieces(
@@ -76,8 +77,8 @@ def stream_pieces(
     """Checks everything at once, then yields pieces of results as they come, each with the number of its input.
 
     Args:
-        model: Its `write` takes tensors by name, the `batch` they are of, and options; it yields pieces with the number
-            of their row.
+        model: Its `write` takes tensors by name, the `batch` they are of, and options; for each of its steps it yields
+            pieces with the number of their row.
         inputs: One input, or any iterable of inputs.
         batch_size: The most rows per batch, or "auto".
         device: Moves the model there first.
@@ -85,30 +86,40 @@ def stream_pieces(
     """
     limit, routed = _start(model, batch_size, device, options, model.write)
 
-    def pieces() -> Iterator[tuple[int, Any]]:
+    def written(window: Any) -> Iterator[list[tuple[int, Any]]]:
+        prepared = model.preprocess(window, **routed[0])
+        for indices in _batches(model, prepared, limit):
+            batch = prepared.select(indices)
+            for step in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
+                yield [(indices[row], piece) for row, piece in step]
+
+    def pieces() -> Iterator[list[tuple[int, Any]]]:
         start = 0
         for window in _windows(model, inputs, _window_size(model, limit), first=limit or 1):
-            with _numbered_from(start), naming_memory():  # what was given out cannot be tried again
-                prepared = model.preprocess(window, **routed[0])
-                for indices in _batches(model, prepared, limit):
-                    batch = prepared.select(indices)
-                    for row, piece in model.write(_to_device(batch, model.device), batch=batch, **routed[1]):
-                        yield start + indices[row], piece
+            steps = written(window)
+            while True:
+                with _numbered_from(start), naming_memory():  # what was given out cannot be tried again
+                    step = next(steps, None)
+                if step is None:  # handlers must not wait for whoever takes this: Python itself may end meanwhile
+                    break
+                yield [(start + index, piece) for index, piece in step]
             start += len(window)
 
     return _evaluated(model, pieces())
 
 
-def _evaluated(model: Predicting, steps: Iterator[T]) -> Iterator[T]:
-    """Runs steps without gradients, and without leaving that to whoever takes what they yield."""
-    with evaluating(cast(nn.Module, model)):
-        while True:
-            with torch.inference_mode():
-                try:
-                    step = next(steps)
-                except StopIteration:
-                    return
-            yield step
+def _evaluated(model: Predicting, steps: Iterator[list[T]]) -> Iterator[T]:
+    """Runs steps as predictions run, and leaves the model to whoever takes what they yield as it was given.
+
+    A stream may stay unfinished for long, while the model is trained, or is given other weights.
+    """
+    while True:
+        with evaluating(cast(nn.Module, model)), torch.inference_mode():
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        yield from step
 
 
 def stream(
@@ -245,7 +256,7 @@ def _window(
             for index, result in zip(indices, in_parts_that_fit(model, indices, run), strict=True):
                 results[index] = result
 
-        spread(place, _batches(model, prepared, limit), model.threads)
+        spread(place, _batches(model, prepared, limit), 1 if is_autocast() else model.threads)  # others would not know
         return results
 
 

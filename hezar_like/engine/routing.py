@@ -12,6 +12,15 @@ from ..errors import OptionError, did_you_mean
 __all__ = ["accepted", "check_positive", "names_of_parameters", "route"]
 
 
+ELSEWHERE: Mapping[str, str] = {
+    "beam_size": "num_beams", "initial_prompt": "prompt", "input_max_length": "max_input_length",
+    "max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "n": "num_return_sequences",
+    "out_max_length": "max_new_tokens", "stop_strings": "stop", "stop_token_ids": "eos_token_id",
+    "word_timestamps": "return_timestamps",
+}  # fmt: skip
+"""What options are called that other systems call otherwise, and that no spelling tells."""
+
+
 def check_positive(name: str, value: object, alternative: str = "") -> None:
     """Checks an option that is a number of things.
 
@@ -92,7 +101,10 @@ def route(
             open_ended.append(own)
     for key in options.keys() - names:
         if not open_ended:
-            raise OptionError(f"predict has no option {key!r}.{did_you_mean(key, names.union(also))}")
+            known = names.union(also)
+            other = ELSEWHERE.get(key)
+            said = f" Did you mean {other!r}?" if other in known else did_you_mean(key, known)
+            raise OptionError(f"predict has no option {key!r}.{said}")
         for own in open_ended:
             own[key] = options[key]
     return taken

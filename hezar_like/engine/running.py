@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,14 @@ from .stacks import forget, prepared
 
 __all__ = ["Accelerated", "accelerated", "evaluating"]
 
+logger = logging.getLogger(__name__)
 _lock = threading.RLock()
 _accelerated: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 """For each model that runs by the engine at the moment: how many calls do."""
 _evaluated: WeakKeyDictionary[nn.Module, tuple[int, tuple[Any, ...]]] = WeakKeyDictionary()
 """For each model that predicts at the moment: in how many calls, and its modules to put back into training mode."""
+_told: WeakSet[nn.Module] = WeakSet()
+"""The models of which it was said that they are not rounded."""
 
 
 class Accelerated(nn.Module):
@@ -79,6 +83,8 @@ def accelerated(model: nn.Module, among: Sequence[nn.Module] | None = None) -> I
             run = prepared(part, quantize) if isinstance(part, Stack) else _linear(part, quantize)
             if run is None:
                 SUBSTITUTES.pop(part, None)
+                if quantize is not None and isinstance(part, Stack):
+                    _tell(model, quantize)
             else:
                 SUBSTITUTES[part] = run
     try:
@@ -90,6 +96,17 @@ def accelerated(model: nn.Module, among: Sequence[nn.Module] | None = None) -> I
                 del _accelerated[model]
                 for part in parts:
                     SUBSTITUTES.pop(part, None)
+
+
+def _tell(model: nn.Module, quantize: Quantization) -> None:
+    """Says once that a model runs unrounded, which its user does not expect."""
+    if model not in _told:
+        _told.add(model)
+        logger.warning(
+            f"quantize={quantize!r} does not count for blocks that run by themselves: there are hooks, layers of "
+            "another kind such as LoRA's, or they are compiled or in training mode. Remove these, merge LoRA, or leave "
+            "quantize out; this is said once."
+        )
 
 
 def _quantization(model: nn.Module) -> Quantization | None:

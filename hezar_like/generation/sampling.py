@@ -10,6 +10,8 @@ from .options import GenerationConfig
 __all__ = ["Chance", "draw", "narrow"]
 
 FORBIDDEN = float("-inf")
+COLDEST = 1e-6
+"""Scores that are divided by less than this may become infinite, of which no probabilities can be made."""
 MIX, WRAP = 0x9E3779B97F4A7C15, 2**63
 """Fibonacci hashing: seeds that follow each other give numbers that have nothing to do with each other."""
 
@@ -22,7 +24,7 @@ def narrow(scores: Tensor, config: GenerationConfig) -> Tensor:
         config: temperature, top_k, top_p, min_p and typical_p.
     """
     if config.temperature != 1.0:
-        scores = scores / config.temperature
+        scores = scores / max(config.temperature, COLDEST)
     if config.top_k and config.top_k < scores.size(1):
         least = scores.topk(config.top_k).values[:, -1:]
         scores = scores.masked_fill(scores < least, FORBIDDEN)

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SUBSTITUTES", "TRAINED", "Linear", "parts_of", "substitute", "trained"]
+__all__ = ["SUBSTITUTES", "TRAINED", "Linear", "is_autocast", "parts_of", "substitute", "trained"]
 
 SUBSTITUTES: WeakKeyDictionary[nn.Module, Callable[..., Any]] = WeakKeyDictionary()
 """For a module what takes its place, called like its `forward`. It stands here and not in the module, so that copies of
@@ -19,10 +19,15 @@ TRAINED: WeakKeyDictionary[nn.Module, Callable[..., Any]] = WeakKeyDictionary()
 
 
 def substitute(module: nn.Module) -> Callable[..., Any] | None:
-    """What takes a module's place in this call: nothing in training, nor where gradients may be wanted."""
-    if not SUBSTITUTES or module.training or torch.is_grad_enabled():
+    """What takes a module's place in this call: nothing in training, with autocast, or where gradients are wanted."""
+    if not SUBSTITUTES or module.training or torch.is_grad_enabled() or is_autocast():
         return None
     return SUBSTITUTES.get(module)
+
+
+def is_autocast() -> bool:
+    """Whether torch chooses types for operations in this thread, instead of those that weights have."""
+    return any(map(torch.is_autocast_enabled, ("cpu", "cuda", "mps")))
 
 
 def trained(module: nn.Module) -> Callable[..., Any] | None:

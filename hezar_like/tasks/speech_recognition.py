@@ -205,12 +205,12 @@ class SpeechRecognition(WritingTask):
     def infer(self, batch: Any, **options: Any) -> Any:
         return self.run(batch, **options)
 
-    def write(self, inputs: Any, *, batch: Any, **options: Any) -> Iterator[tuple[int, Any]]:
+    def write(self, inputs: Any, *, batch: Any, **options: Any) -> Iterator[list[tuple[int, Any]]]:
         """Transcribes, and yields chunks with the number of their recording; see `stream`."""
         transcription = self._transcription(batch, options)
         show = Shown(self._whisper_tokenizer(), **{name: options[name] for name in SHOWN if name in options})
         for row, segment in transcription.segments():
-            yield row, show.chunk(segment)
+            yield [(row, show.chunk(segment))]
 
     def post_process(
         self,

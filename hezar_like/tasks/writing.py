@@ -78,11 +78,9 @@ class WritingTask(Task):
         config = self._options(options)
         if "encoder_outputs" in given:
             given["encoder_outputs"] = as_output(given["encoder_outputs"])
-        tokens = given.get("token_ids")
-        if isinstance(tokens, Tensor) and (tokens.ndim != 2 or not len(tokens)):
-            raise OptionError(
-                f"token_ids has the shape {list(tokens.shape)}; generate() needs [batch, length], not empty."
-            )
+        for name in ("token_ids", "decoder_input_ids"):
+            if given.get(name) is not None:
+                _check_tokens(name, given[name], self.config.get("vocab_size"))
         parts = self._parts(given, config)
         with torch.inference_mode(), accelerated(self):  # operations take less time to start
             output = _together([finish(self.steps(part, config, scored=return_scores)) for part, _ in parts])
@@ -162,8 +160,8 @@ class WritingTask(Task):
                 )
         return prediction.stream_pieces(self, inputs, batch_size, device, options)
 
-    def write(self, inputs: Mapping[str, Any], *, batch: Batch, **options: Any) -> Iterator[tuple[int, str]]:
-        """Writes, and yields what comes with the number of its row: whole characters.
+    def write(self, inputs: Mapping[str, Any], *, batch: Batch, **options: Any) -> Iterator[list[tuple[int, str]]]:
+        """Writes, and yields what comes in each step, with the numbers of the rows: whole characters.
 
         Args:
             inputs: Of `generate`, by name.
@@ -177,12 +175,9 @@ class WritingTask(Task):
         streams = [TextStream(tokenizer.decode, read, ends, config.stop) for read in self.read_tokens(batch)]
         for part, rows in self._parts(given, config):
             for step in self.steps(part, config):
-                for row, tokens in zip(rows, step.tolist(), strict=True):
-                    if piece := streams[row].add([token for token in tokens if token >= 0]):
-                        yield row, piece
-            for row in rows:
-                if piece := streams[row].close():
-                    yield row, piece
+                new = [[token for token in tokens if token >= 0] for tokens in step.tolist()]
+                yield [(row, piece) for row, own in zip(rows, new, strict=True) if (piece := streams[row].add(own))]
+            yield [(row, piece) for row in rows if (piece := streams[row].close())]
 
     def read_tokens(self, batch: Batch) -> list[list[int]]:
         """The tokens before what is written, where these are part of the text; overridden by tasks."""
@@ -268,6 +263,19 @@ class WritingTask(Task):
         if ends is None and tokenizer is not None:
             ends = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
         return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _check_tokens(name: str, tokens: Any, size: int | None) -> None:
+    """Checks tokens that a caller made; torch would tell neither their name nor which are wrong."""
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point():
+        kind = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise OptionError(f"{name} is of the type {kind}; generate() needs a tensor of integers, [batch, length].")
+    if tokens.ndim != 2 or not len(tokens):
+        raise OptionError(f"{name} has the shape {list(tokens.shape)}; generate() needs [batch, length], not empty.")
+    if size is not None and tokens.numel() and not tokens.is_meta:
+        for token in map(int, tokens.aminmax()):
+            if not 0 <= token < size:
+                raise OptionError(f"{name} has the token {token}; this model has the tokens 0 to {size - 1}.")
 
 
 def _rows(inputs: Mapping[str, Any]) -> int:

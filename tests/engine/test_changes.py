@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 from comparing import difference
-from tiny_models import TEXTS, inputs_for, tiny_model
+from tiny_models import TEXTS, inputs_for, prompts_for, tiny_model
 from torch import Tensor, nn
 
 from hezar_like import Model
-from hezar_like.engine import copies
+from hezar_like.engine import copies, running
 from hezar_like.engine.linears import projection
 from hezar_like.engine.running import accelerated
 from hezar_like.engine.stacks import prepared
@@ -79,7 +79,7 @@ def test_what_is_changed_between_calls_counts() -> None:
 
 def test_who_ran_is_forgotten() -> None:
     model = tiny_model("gpt2_text_generation")
-    model.generate(**inputs_for(model), max_new_tokens=2)
+    model.generate(**prompts_for(model), max_new_tokens=2)
     stack = weakref.ref(model.backbone.stack)
     del model
     gc.collect()
@@ -107,11 +107,43 @@ def test_layers_that_lie_beside_each_other_are_one(tmp_path: Path) -> None:
     assert difference(found_states, expected) <= 5e-6
 
 
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("name", ["bert_text_classification", "t5_text_generation", "gpt2_text_generation"])
-def test_under_autocast(name: str) -> None:
+def test_under_autocast(name: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch chooses the types of operations then, on all threads, and nothing of it is left behind."""
     model = tiny_model(name, hidden_size=512)
+    options = {"max_new_tokens": 4, "return_scores": True} if model.is_generative else {"top_k": None}
+    if form == "bfloat16":
+        model.to(torch.bfloat16)
+    elif model.is_generative and form != "float32":
+        model.quantize = form
+    threads = torch.get_num_threads()
+    by_itself = copy.deepcopy(model).predict(TEXTS, **options)
     with torch.autocast("cpu", torch.bfloat16):
-        assert len(model.predict(TEXTS[0], progress=False)) == 1
+        found = [model.predict(TEXTS, batch_size=2, **options)]
+        torch.set_num_threads(2)
+        try:
+            found.append(model.predict(TEXTS, batch_size=2, **options))
+        finally:
+            torch.set_num_threads(threads)
+        monkeypatch.setattr(running, "prepared", lambda *_: None)
+        monkeypatch.setattr(running, "_linear", lambda *_: None)
+        assert found == [model.predict(TEXTS, batch_size=2, **options)] * 2
+        monkeypatch.undo()
+    assert model.predict(TEXTS, **options) == by_itself
+
+
+def test_a_change_that_torch_does_not_count_counts() -> None:
+    """Averages of weights, and older optimizers, write through `.data`."""
+    for name in ("gpt2_text_generation", "llama_text_generation", "bert_text_classification"):
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            model = tiny_model(name).to(dtype)
+            options = {"max_new_tokens": 6, "return_scores": True} if model.is_generative else {"top_k": None}
+            before = model.predict(TEXTS[0], **options)
+            for weight in model.parameters():
+                weight.data.mul_(1.1)
+            after = model.predict(TEXTS[0], **options)
+            assert before != after == copy.deepcopy(model).predict(TEXTS[0], **options)
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from comparing import assert_same_tensors, difference
-from tiny_models import TEXTS, inputs_for, tiny_model
+from tiny_models import TEXTS, inputs_for, prompts_for, tiny_model
 
 from hezar_like import Model
 from hezar_like.blocks import Block
@@ -35,14 +35,14 @@ def test_results_are_the_same(counted: list[int], tmp_path: Path) -> None:
     for name in ("bert_text_classification", "gpt2_text_generation"):
         model = tiny_model(name)
         expected = model.predict(TEXTS[:3], **({"max_new_tokens": 5} if model.is_generative else {"top_k": None}))
-        written = model.generate(**inputs_for(model), max_new_tokens=5) if model.is_generative else None
+        written = model.generate(**prompts_for(model), max_new_tokens=5) if model.is_generative else None
         model.save(tmp_path / name)
         compiled = Model.load(tmp_path / name, device="cpu", compile=True)
         before = len(counted)
         found = compiled.predict(TEXTS[:3], **({"max_new_tokens": 5} if model.is_generative else {"top_k": None}))
         assert len(counted) > before
         if written is not None:
-            assert found == expected and torch.equal(compiled.generate(**inputs_for(model), max_new_tokens=5), written)
+            assert found == expected and torch.equal(compiled.generate(**prompts_for(model), max_new_tokens=5), written)
         else:
             pairs = [(a["score"], b["score"]) for x, y in zip(found, expected, strict=True) for a, b in zip(x, y, strict=True)]
             assert difference(*map(torch.tensor, zip(*pairs, strict=True))) <= 1e-6

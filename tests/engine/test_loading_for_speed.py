@@ -20,6 +20,7 @@ from hezar_like.engine.linears import plain, projection
 from hezar_like.engine.memory import ROWS, read_by_parts, release
 from hezar_like.errors import OptionError
 from hezar_like.loading import _as_type
+from hezar_like.training import LoRAConfig, add_lora
 
 
 @pytest.fixture
@@ -95,6 +96,31 @@ def test_rounding_asked_for_by_hand_is_checked_too() -> None:
             model.predict("the cat")
         model.quantize = None
         assert len(model.predict("the cat")) == 1
+
+
+@pytest.mark.parametrize("name", ["gpt2_text_generation", "llama_text_generation", "t5_text_generation"])
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_weights_of_any_type_are_rounded(name: str, quantize: Any) -> None:
+    model = tiny_model(name, hidden_size=64)
+    model.quantize = quantize
+    expected = model.predict(TEXTS[:2], max_new_tokens=4)
+    assert model.double().predict(TEXTS[:2], max_new_tokens=4) == expected
+
+
+@pytest.mark.parametrize("change", ["hook", "lora"])
+def test_a_model_that_is_not_rounded_says_so_once(change: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_model("gpt2_text_generation")
+    if change == "hook":
+        model.backbone.stack.blocks[1].mlp.up.register_forward_hook(lambda *_: None)
+    else:
+        add_lora(model, LoRAConfig(r=2))
+    model.predict(TEXTS[0], max_new_tokens=2)
+    assert not caplog.records
+    model.quantize = "int8"
+    for _ in range(2):
+        model.predict(TEXTS[0], max_new_tokens=2)
+    (record,) = caplog.records
+    assert "quantize='int8' does not count" in record.getMessage() and "merge LoRA" in record.getMessage()
 
 
 def resident(tensor: torch.Tensor) -> int:

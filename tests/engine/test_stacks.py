@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from comparing import assert_same_tensors, difference
-from tiny_models import TEXTS, built_in, inputs_for, text_models, tiny_model
+from tiny_models import TEXTS, built_in, inputs_for, prompts_for, text_models, tiny_model
 from torch import Tensor, nn
 
 from hezar_like import Model
@@ -51,7 +51,7 @@ def stack_of(model: Model) -> Stack:
 
 def stepped(model: Model) -> list[Tensor]:
     """Hidden states of a text read in steps, with padding."""
-    inputs = inputs_for(model)
+    inputs = prompts_for(model)
     if model.backbone.blanks is not None:
         inputs["token_ids"][:, 2] = model.backbone.blanks.suffix
     writer = model.backbone.writer(inputs)
@@ -213,7 +213,7 @@ def test_batches_orders_and_threads_do_not_tell(name: str) -> None:
 def test_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     model, encoder = tiny_model("gpt2_text_generation"), tiny_model("bert_text_classification")
     monkeypatch.setattr("hezar_like.blocks.Block.forward", None)
-    assert model.generate(**inputs_for(model), max_new_tokens=3).size(1) == 9
+    assert model.generate(**prompts_for(model), max_new_tokens=3).size(1) == 9
     assert len(encoder.predict(TEXTS)) == len(TEXTS)
 
 
@@ -286,7 +286,7 @@ def test_what_somebody_put_in_runs() -> None:
         else:
             handle = nn.modules.module.register_module_forward_hook(lambda *_: called.append("global"))
         try:
-            model.generate(**inputs_for(model), max_new_tokens=2)
+            model.generate(**prompts_for(model), max_new_tokens=2)
         finally:
             if handle is not None:
                 handle.remove()
@@ -300,7 +300,7 @@ def test_other_weights_count_at_once(dtype: torch.dtype) -> None:
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    batch = inputs_for(model)
+    batch = prompts_for(model)
 
     def written(model: Model) -> list[Any]:
         return model.generate(**batch, max_new_tokens=8).tolist()
@@ -331,7 +331,7 @@ def test_the_model_stays_what_it_was(tmp_path: Path, quantize: Any) -> None:
     twin = copy.deepcopy(model)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batch = inputs_for(model)
+    batch = prompts_for(model)
     model(**batch, labels=batch["token_ids"]).loss.backward()
     optimizer.step()
     model.eval()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from hezar_like import Model
 from hezar_like.errors import NonFiniteOutput, OptionError
-from hezar_like.generation import GenerationConfig
+from hezar_like.generation import GenerationConfig, StopTexts
 
 IDS = torch.tensor([[2, 20, 30, 40, 50], [0, 0, 2, 60, 70]])
 MASK = IDS.ne(0)
@@ -162,10 +164,10 @@ def test_rules_that_leave_no_token() -> None:
         tiny_model("t5_text_generation").generate(IDS, MASK, decoder_start_token_id=500)
 
 
-@pytest.mark.parametrize("mask", [[[1, 1, 0], [1, 1, 1]], [[0, 0, 0], [1, 1, 1]]])
-def test_penalties_where_padding_is_last_or_all(mask: list[list[int]]) -> None:
+def test_penalties_where_all_is_padding() -> None:
     model, ids = tiny_model("gpt2_text_generation"), torch.tensor([[2, 20, 0], [2, 20, 30]])
-    output = model.generate(ids, torch.tensor(mask), max_new_tokens=2, repetition_penalty=1.2)
+    mask = torch.tensor([[0, 0, 0], [1, 1, 1]])
+    output = model.generate(ids, mask, max_new_tokens=2, repetition_penalty=1.2)
     assert output[1, 3:].tolist() == model.generate(ids[1:], max_new_tokens=2, repetition_penalty=1.2)[0, 3:].tolist()
 
 
@@ -179,10 +181,61 @@ def test_what_an_encoder_made_in_any_form() -> None:
             assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("tokens", [torch.zeros(0, 5, dtype=torch.int64), IDS[0]])
-def test_tokens_of_a_wrong_shape(tokens: Tensor) -> None:
-    with pytest.raises(OptionError, match=r"token_ids has the shape .* needs \[batch, length\]"):
-        tiny_model("gpt2_text_generation").generate(tokens, max_new_tokens=2)
+def test_padding_on_the_wrong_side() -> None:
+    """What is behind it would be written as if the padding were the text."""
+    for name in DECODERS:
+        model = tiny_model(name)
+        for given in ({"attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]])}, {"length": torch.tensor([2, 3])}):
+            with pytest.raises(OptionError, match="ends with padding.*on the left"):
+                model.generate(torch.tensor([[2, 20, 0], [2, 20, 30]]), **given, max_new_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (torch.zeros(0, 5, dtype=torch.int64), r"has the shape \[0, 5\].* needs \[batch, length\]"),
+        (IDS[0], r"has the shape \[.\].* needs \[batch, length\]"),
+        (IDS.float(), "is of the type torch.float32; generate.. needs a tensor of integers"),
+        (IDS.tolist(), "is of the type list; generate.. needs a tensor"),
+        (torch.tensor([[5, 120]]), "has the token 120; this model has the tokens 0 to 119"),
+        (torch.tensor([[5, -1]]), "has the token -1; this model"),
+    ],
+)
+def test_tokens_that_are_none(tokens: Any, message: str) -> None:
+    for name in ("gpt2_text_generation", "t5_text_generation"):
+        with pytest.raises(OptionError, match=f"^token_ids {message}"):
+            tiny_model(name).generate(tokens, max_new_tokens=2)
+    with pytest.raises(OptionError, match=f"^decoder_input_ids {message}"):
+        tiny_model("t5_text_generation").generate(IDS, decoder_input_ids=tokens, max_new_tokens=2)
+
+
+def test_a_temperature_of_nearly_nothing_is_greedy() -> None:
+    model = tiny_model("gpt2_text_generation")
+    greedy = model.generate(IDS, max_new_tokens=6)
+    for temperature in (1e-6, 1e-39, 1e-300):
+        assert torch.equal(model.generate(IDS, max_new_tokens=6, do_sample=True, temperature=temperature), greedy)
+
+
+def test_a_stop_of_characters_that_take_several_tokens() -> None:
+    """As many of the last tokens are looked at as the longest characters take."""
+    bytes_of = "🙂🙃".encode()
+    stop = StopTexts(["🙂🙃"], lambda rows: [bytes(row).decode(errors="replace") for row in rows])
+    rows = [[97, *bytes_of], [*bytes_of[:-1]], [*bytes_of, 97]]
+    assert stop(rows).tolist() == [True, False, True]
+
+
+def test_a_stream_that_is_open_when_python_ends_says_nothing() -> None:
+    program = """
+import sys
+sys.path[:0] = sys.argv[1:]
+from tiny_models import tiny_model
+model = tiny_model("gpt2_text_generation")
+pieces = model.stream(["the cat", "dog"], max_new_tokens=5)
+next(pieces)
+"""
+    folders = [str(Path(__file__).parents[1]), *sys.path]
+    ended = subprocess.run([sys.executable, "-c", program, *folders], capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_stream_takes_one_input_before_its_first_piece() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from comparing import perturb
-from tiny_models import tiny_model
+from tiny_models import inputs_for, tiny_model
 
 from hezar_like import Model
 from hezar_like.errors import OptionError
 from hezar_like.generation import TextStream, cut
+from hezar_like.layers.substitutes import SUBSTITUTES
 
 KINDS = ["gpt2_text_generation", "llama_text_generation", "t5_text_generation"]
 TEXTS = ["the cat sat", "هزار", "the quick brown fox jumps over the dog", "a"]
@@ -68,6 +70,33 @@ def test_pieces_come_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> Non
     assert model.training
 
 
+def test_between_pieces_a_model_is_as_it_was_given() -> None:
+    """A stream may stay unfinished: meanwhile the model is trained, gets other weights, and is called directly."""
+    fields = {"hidden_dropout_prob": 0.5, "embd_pdrop": 0.5}
+    model, other = (model_of("gpt2_text_generation", **fields).bfloat16() for _ in range(2))
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.5)
+    batch, options = inputs_for(model), {"max_new_tokens": NEW, "eos_token_id": []}
+    expected, others = ("".join(piece for _, piece in one.stream("the cat", **options)) for one in (model, other))
+    assert expected != others
+    for trained_before in (True, False):
+        pieces = model.train(trained_before).stream("the cat", **options)
+        written = next(pieces)[1]
+        assert model.training is trained_before and not SUBSTITUTES
+        model.train()
+        assert written + "".join(piece for _, piece in pieces) == expected
+        assert all(part.training for part in model.modules())
+    pieces = model.eval().stream("the cat", **options)
+    next(pieces)
+    with torch.no_grad():
+        for name, weight in other.state_dict().items():
+            model.get_parameter(name).copy_(weight)
+        assert torch.equal(model(**batch).logits, other(**batch).logits)
+    assert "".join(piece for _, piece in pieces)
+    assert "".join(piece for _, piece in model.stream("the cat", **options)) == others
+
+
 def test_inputs_that_come_one_by_one() -> None:
     model = model_of("gpt2_text_generation")
     taken = []
@@ -95,6 +124,18 @@ def test_what_cannot_be_streamed(options: dict[str, Any]) -> None:
         model.stream(TEXTS, **options)
     with pytest.raises(OptionError, match="no option 'max_new_token'.*Did you mean 'max_new_tokens'"):
         model.stream(TEXTS, max_new_token=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [("max_tokens", "max_new_tokens"), ("beam_size", "num_beams"), ("n", "num_return_sequences"), ("stop_strings", "stop")],
+)
+def test_names_of_other_systems_are_understood(name: str, here: str) -> None:
+    with pytest.raises(OptionError, match=f"no option {name!r}. Did you mean {here!r}"):
+        model_of("gpt2_text_generation").predict("the", **{name: 2})
+    with pytest.raises(OptionError) as error:  # only where there is such an option
+        tiny_model("bert_text_classification").predict("the", **{name: 2})
+    assert repr(here) not in str(error.value)
 
 
 @pytest.mark.parametrize("name", KINDS)

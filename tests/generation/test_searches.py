@@ -15,6 +15,8 @@ from torch import Tensor
 from hezar_like import Model
 from hezar_like.errors import OptionError
 from hezar_like.generation.beam import _best_of_many
+from hezar_like.generation.lookup import continuation
+from hezar_like.generation.sampling import draw
 
 KINDS = ["gpt2_text_generation", "gptj_text_generation", "llama_text_generation", "t5_text_generation"]
 NEW = 10
@@ -273,6 +275,51 @@ def test_padding_counts_for_no_rule(options: dict[str, Any]) -> None:
             length = int(alone.lengths[0])
             assert int(together.lengths[index]) == length
             assert together.sequences[index, 9 : 9 + length].tolist() == alone.sequences[0, prompt.size(1) :].tolist()[:length]
+
+
+@pytest.mark.parametrize("name", ["gpt2_text_generation", "gptj_text_generation", "llama_text_generation"])
+def test_padding_is_like_nothing_in_contrastive_search(name: str) -> None:
+    model = model_of(name)
+    options = {"max_new_tokens": NEW, "penalty_alpha": 1.0, "top_k": 8}
+    for seed in range(3):
+        random = torch.Generator().manual_seed(seed)
+        rows = torch.randint(3, 110, (2, 16), generator=random)
+        mask = torch.tensor([[0] * 14 + [1] * 2, [1] * 16])
+        together = model.generate(token_ids=rows, attention_mask=mask, **options)
+        assert together[0, 16:].tolist() == model.generate(token_ids=rows[:1, 14:], **options)[0, 2:].tolist()
+
+
+def test_more_candidates_than_tokens() -> None:
+    model = model_of("gpt2_text_generation")
+    size = model.config.vocab_size
+    for options in ({"penalty_alpha": 0.5}, {"do_sample": True, "seed": 1}):
+        most, more = (
+            model.generate(token_ids=PROMPTS[0], top_k=count, max_new_tokens=NEW, **options) for count in (size, 9 * size)
+        )
+        assert torch.equal(most, more)
+
+
+def test_max_length_of_a_call_wins_over_the_models_number_of_new_tokens() -> None:
+    model = model_of("gpt2_text_generation")
+    model.config.generation.update(max_new_tokens=2)
+    length = PROMPTS[0].size(1)
+    assert model.generate(token_ids=PROMPTS[0]).size(1) == length + 2
+    assert model.generate(token_ids=PROMPTS[0], max_length=length + 5).size(1) == length + 5
+    assert model.generate(token_ids=PROMPTS[0], max_length=length + 5, max_new_tokens=3).size(1) == length + 3
+
+
+def test_the_largest_number_draws_a_token_that_may_be_drawn() -> None:
+    scores = torch.randn(2000, 50, generator=torch.Generator().manual_seed(0))
+    scores[:, 40:] = float("-inf")
+    below_one = torch.nextafter(torch.ones(2000, dtype=torch.float64), torch.zeros(()).double())
+    assert draw(scores, below_one).max() < 40 and draw(scores, torch.zeros(2000).double()).max() == 0
+
+
+def test_guesses_follow_the_longest_match_that_is_last() -> None:
+    tokens = torch.tensor([1, 2, 3, 9, 2, 3, 8, 7, 3, 6, 1, 2, 3])
+    assert continuation(tokens, 2).tolist() == [9, 2]
+    assert continuation(tokens[4:], 9).tolist() == [8, 7, 3, 6, 1, 2, 3]
+    assert continuation(torch.tensor([5, 1, 5, 2, 5]), 1).tolist() == [2] and not len(continuation(tokens[:3], 4))
 
 
 @pytest.mark.parametrize("width", [100, 128 * 9, 128 * 40 + 17, 50257])

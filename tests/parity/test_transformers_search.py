@@ -71,6 +71,22 @@ def test_beams_and_their_options(model_type: str, early_stopping: Any, length_pe
             compared(model, theirs, batch, {**options, **best, "num_beams": beams})
 
 
+@pytest.mark.parametrize("model_type", FEW)
+def test_when_beams_stop(model_type: str, tmp_path: Path) -> None:
+    """Where texts end often, each way to stop is another one."""
+    model, theirs = pair(tmp_path, model_type)
+    ends = list(range(1, theirs.config.vocab_size, 2))
+    found = []
+    for early_stopping in (False, True, "never"):
+        for batch in prompts(theirs, model_type):
+            options = {"num_beams": 2, "num_return_sequences": 2, "eos_token_id": ends, "length_penalty": 1.5}
+            options["early_stopping"] = early_stopping
+            compared(model, theirs, batch, options)
+            found.append(model.generate(**ours(batch), **options, max_new_tokens=NEW).tolist())
+    each = len(found) // 3
+    assert found[:each] != found[each : 2 * each] and found[:each] != found[2 * each :]
+
+
 RULES: list[dict[str, Any]] = [
     {"repetition_penalty": 1.7},
     {"repetition_penalty": 0.6},

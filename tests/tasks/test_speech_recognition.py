@@ -280,6 +280,17 @@ def test_prompt_and_text_before_change_what_is_written(model: Model) -> None:
     assert model.predict(recording, condition_on_previous_text=False, **TAKE_ALL) != usual
 
 
+def test_what_was_drawn_by_chance_is_not_told_to_the_next_window(model: Model) -> None:
+    """At a temperature above 0.5; seeds are the same, so that only what is told makes a difference."""
+
+    def text(temperature: float, told: bool) -> str:
+        options = {**TAKE_ALL, "temperature": temperature, "condition_on_previous_text": told, "best_of": 1}
+        return " | ".join(chunk["text"] for chunk in model.predict(noise(125), **options)[0]["chunks"])
+
+    assert text(0.6, True) == text(0.6, False)
+    assert text(0.5, True) != text(0.5, False)
+
+
 def test_texts_that_fail_are_drawn_again(model: Model) -> None:
     options = {**TAKE_ALL, "logprob_threshold": -0.01, "temperature": (0.0, 0.3, 0.9), "return_scores": True}
     options["return_timestamps"] = True

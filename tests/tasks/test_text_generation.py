@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comparing import difference
-from tiny_models import LONGEST, TEXTS, inputs_for, tiny_model
+from tiny_models import LONGEST, TEXTS, inputs_for, prompts_for, tiny_model
 from torch import Tensor
 
 from hezar_like import Model
@@ -202,7 +202,7 @@ def test_no_more_positions(decoder: Model) -> None:
 
 
 def test_no_gradients(model: Model) -> None:
-    assert not model.generate(**inputs_for(model), max_new_tokens=2).requires_grad
+    assert not model.generate(**prompts_for(model), max_new_tokens=2).requires_grad
 
 
 # -- loss -------------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_loss_of_a_reader(reader: Model) -> None:
 def test_tokens_that_are_none() -> None:
     """A vocabulary that was filled up: nothing of that is written, and it does not count."""
     model = tiny_model("gpt2_text_generation", unused_tokens=20)
-    inputs = inputs_for(model)
+    inputs = prompts_for(model)
     output = model(**inputs, labels=inputs["token_ids"])
     assert (output.logits[..., -20:] == float("-inf")).all() and output.logits[..., :-20].isfinite().all()
     output.loss.backward()
