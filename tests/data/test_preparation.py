@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,9 @@ def test_ctrl_c_ends_it_quietly_and_it_goes_on(tmp_path: Path) -> None:
     model = tokenizer().save(tmp_path / "model")
     command = [sys.executable, "-m", "hezar_like", "prepare-data", str(corpus), "--tokenizer", str(model)]
     command += ["--output", str(tmp_path / "out"), "--end-token", "none", "--processes", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background of a shell ignore it
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, start_new_session=True, preexec_fn=listen) as process:
         while not list((tmp_path / "out.parts").glob("*.json")) or not (tmp_path / "out.parts" / "000000.json").exists():
             time.sleep(0.02)
             assert process.poll() is None

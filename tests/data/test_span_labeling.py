@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def test_a_batch_says_first_and_last_token() -> None:
     for row, sample in enumerate((data[0], data[2])):
         there = {tuple(place) for place in batch["labels"][row].nonzero().tolist()}
         assert there == {(label, first, last) for first, last, label in sample["spans"]}
-    left = tiny_tokenizer(max_length=None)
+    left = copy.deepcopy(tiny_tokenizer(max_length=None))
     left.config.update(padding_side="left")
     shifted = build_dataset("span_labeling", rows=ROWS, preprocessor=left)
     moved = shifted.data_collator([shifted[0], shifted[2]])
