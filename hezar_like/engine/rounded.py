@@ -17,9 +17,6 @@ from .memory import ROWS, read_by_parts
 
 __all__ = ["in_float16", "in_four_bits", "in_int8"]
 
-FEW, LARGE = 8, 2**22
-"""Up to so many rows fbgemm multiplies with weights of 8 bits as fast as oneDNN, and rounds them in the same call; up
-to half of them with weights of more numbers."""
 GROUPS = (64, 32)
 """Of four bits, so many neighbours among the inputs share a scale and a zero: the first of these that divides them."""
 
@@ -38,12 +35,10 @@ def in_int8(*layers: nn.Linear) -> Projection:
     """Weights are rounded by rows, activations by tokens, each to 8 bits of its largest number."""
     one: Any = torch.ops.quantized.linear_dynamic.default if hasattr(torch, "quantize_per_channel") else None
     several: Any = torch.ops.onednn.qlinear_pointwise.default
-    few = _multiplies_few_rows()
     outputs = sum(layer.out_features for layer in layers)
-    most_rows = FEW if outputs * layers[0].in_features <= LARGE else FEW // 2
 
-    def pack_for_one(weight: Tensor, bias: Tensor | None) -> tuple[Any, Tensor | None]:
-        return torch.ops.quantized.linear_prepack(_quantized(*_rounded(weight)), _wide(bias)), _wide(bias)
+    def pack_for_one(weight: Tensor, bias: Tensor | None) -> Any:
+        return torch.ops.quantized.linear_prepack(_quantized(*_rounded(weight)), _wide(bias))
 
     def pack_for_several(weight: Tensor, bias: Tensor | None) -> Any:
         rounded, scale = _rounded(weight)
@@ -56,25 +51,16 @@ def in_int8(*layers: nn.Linear) -> Projection:
     def one_row(x: Tensor) -> Tensor:
         """NaN and infinity, of which this rounding makes numbers or an error, make NaN, as with several rows."""
         try:
-            result: Tensor = one(x, for_one()[0])
+            result: Tensor = one(x, for_one())
         except RuntimeError:
             if bool(x.isfinite().all()):
                 raise
             return x.new_full((1, outputs), float("nan"))
         return result.add_(x.sum(), alpha=0)
 
-    def few_rows(x: Tensor) -> Tensor:
-        """What is rounded is at most 1, in steps that do not depend on the other rows."""
-        most, (packed, bias) = _largest(x), for_one()
-        y: Tensor = few(x / most, 1.0 / 127.0, 128, packed)
-        return y.mul_(most) if bias is None else torch.lerp(bias, y, most)
-
     def run(x: Tensor) -> Tensor:
-        rows = x.size(0)
-        if rows == 1 and one is not None:
+        if x.size(0) == 1 and one is not None:
             return one_row(x)
-        if rows <= most_rows and few is not None:
-            return few_rows(x)
         weight, weight_scale, zeros, bias = for_several()
         most = _largest(x)
         rounded = (x / most).mul_(127.0).round_().to(torch.int8)
@@ -83,18 +69,6 @@ def in_int8(*layers: nn.Linear) -> Projection:
         return y.mul_(most) if bias is None else torch.addcmul(bias, y, most)
 
     return of_run(run)
-
-
-@cache
-def _multiplies_few_rows() -> Any:
-    """What rounds rows in given steps and multiplies them with weights of 8 bits; None where torch has no such."""
-    operation: Any = getattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32", None)
-    try:
-        weight = _quantized(torch.ones(1, 1, dtype=torch.int8), torch.ones(1))
-        operation(torch.ones(2, 1), 1.0 / 127.0, 128, torch.ops.quantized.linear_prepack(weight, None))
-    except (RuntimeError, AttributeError, TypeError):
-        return None
-    return operation.default
 
 
 def _quantized(rounded: Tensor, scale: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TEXTS, tiny_model
 
 from hezar_like import Model
-from hezar_like.engine import rounded
 from hezar_like.engine.devices import fastest_dtype
 from hezar_like.engine.linears import plain, projection
 from hezar_like.engine.memory import ROWS, read_by_parts, release
@@ -210,26 +209,3 @@ def test_8_bits_do_not_overflow_on_older_processors() -> None:
         [sys.executable, "-c", WITHOUT_VNNI], env=os.environ | older, capture_output=True, text=True, check=True
     )
     assert all(float(line) < 0.03 for line in done.stdout.split()), done.stdout
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("large", [1, 2**22])
-def test_few_rows_in_8_bits_are_what_many_are(bias: bool, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are rounded and multiplied by another library."""
-    torch.manual_seed(0)
-    layer, x = torch.nn.Linear(96, 80, bias), torch.randn(12, 96) * torch.logspace(-3, 3, 12)[:, None]
-    x[3] = 0.0
-    monkeypatch.setattr(rounded, "LARGE", large)
-    calls: list[int] = []
-    few = rounded._multiplies_few_rows()
-    assert few is not None
-    monkeypatch.setattr(rounded, "_multiplies_few_rows", lambda: lambda x, *how: calls.append(len(x)) or few(x, *how))
-    run = projection("int8", layer).run
-    monkeypatch.setattr(rounded, "FEW", 0)
-    expected = projection("int8", layer).run(x)
-    for rows in (2, 4, 5, 8, 9, 12):
-        for start in (0, 12 - rows):
-            found, wanted = run(x[start : start + rows]), expected[start : start + rows]
-            assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
-    assert calls == [2, 2, 4, 4, *((5, 5, 8, 8) if large > 1 else ())]
