@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 __all__ = [
-    "checkpoint_to_resume", "load_checkpoint", "load_model", "rotate", "saved_checkpoint", "saved_model",
-    "whole_checkpoints",
+    "check_nothing_later", "checkpoint_to_resume", "load_checkpoint", "load_model", "rotate", "saved_checkpoint",
+    "saved_model", "whole_checkpoints",
 ]  # fmt: skip
 
 logger = logging.getLogger("hezar_like")
@@ -211,29 +211,24 @@ def checkpoint_to_resume(root: Path, wanted: bool | str | None) -> Path | None:
     return given if given.is_dir() or not (root / wanted).is_dir() else root / wanted
 
 
-def rotate(root: Path, step: int, keep: int | None, best_step: int | None) -> None:
-    """Removes all checkpoints but the last ones and the best, and what killed processes left.
+def check_nothing_later(root: Path, step: int) -> None:
+    """Raises a ConfigError when training would go another way beside later checkpoints, and be mixed with them."""
+    later = [folder.name for folder in whole_checkpoints(root) if int(folder.name) > step]
+    if later:
+        raise ConfigError(
+            f"{str(root)!r} holds checkpoints behind step {step}: {', '.join(later[:5])}. Move them away, or give "
+            "another output_dir and the whole path of the checkpoint."
+        )
 
-    Those of later steps are of a training that went another way, and from which an earlier checkpoint was taken up:
-    going on from them would not be to go on with this one.
 
-    Args:
-        root: Folder of the checkpoints.
-        step: That of the one that was just saved.
-        keep: How many of the last stay; None: all.
-        best_step: That of the best.
-    """
+def rotate(root: Path, keep: int | None, best_step: int | None) -> None:
+    """Removes all checkpoints but the last ones and the best, and what killed processes left."""
     for unfinished in root.glob(f"{UNFINISHED}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
-    numbered = sorted(p for p in root.iterdir() if p.name.isdecimal())
-    later = [folder for folder in numbered if int(folder.name) > step]
-    if later:
-        logger.warning(f"Training went on from before step {int(later[0].name)}: its later checkpoints are removed.")
-    for folder in later:
-        shutil.rmtree(folder, ignore_errors=True)
     if keep is None:
         return
-    for folder in numbered[: len(numbered) - len(later)][:-keep]:
+    numbered = sorted(p for p in root.iterdir() if p.name.isdecimal())
+    for folder in numbered[:-keep]:
         if int(folder.name) != best_step:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -144,6 +144,8 @@ class Loop:
         folder = checkpoints.checkpoint_to_resume(root, wanted)
         if folder is not None:
             checkpoints.load_checkpoint(self, folder)
+            if wanted is not True and self.config.save_enabled:
+                checkpoints.check_nothing_later(root, trainer.state.global_step)
             self.saver.saved_at = trainer.state.global_step
             self._forget_best_elsewhere()
         elif trainer.is_first and self.config.save_enabled and checkpoints.whole_checkpoints(root):

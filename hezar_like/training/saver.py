@@ -74,9 +74,7 @@ class Saver:
         trainer, config = self._loop.trainer, self._loop.config
         wait_for_ranks()
         if trainer.is_first:
-            checkpoints.rotate(
-                trainer.checkpoints_path, int(folder.name), config.keep_checkpoints, trainer.state.best_step
-            )
+            checkpoints.rotate(trainer.checkpoints_path, config.keep_checkpoints, trainer.state.best_step)
         for callback in trainer.callbacks:
             callback.on_save(trainer, folder)
 

@@ -30,22 +30,23 @@ def names(own: Trainer) -> list[str]:
     return sorted(path.name for path in own.checkpoints_path.iterdir())
 
 
-@pytest.mark.parametrize("keep", [2, None])
-def test_later_checkpoints_of_what_was_left_do_not_stay(
-    tmp_path: Path, keep: int | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Else they would count as the last ones, and the next resumption would begin with them."""
-    fields: dict[str, Any] = {"max_steps": 8, "save_steps": 2, "keep_checkpoints": keep}
-    trainer(tmp_path, **fields | {"keep_checkpoints": None}).train()
-    again = trainer(tmp_path, **fields | {"save_steps": 3}, callbacks=[StopAt(3)])
-    caplog.set_level(logging.WARNING, "hezar_like")
-    again.train(resume_from_checkpoint="00000002")
-    assert names(again) == ["00000002", "00000003"]
-    assert "later checkpoints are removed" in caplog.text
-    last = trainer(tmp_path, **fields | {"save_steps": 4})
-    assert last.train(resume_from_checkpoint=True).global_step == 8
-    assert names(last) == (["00000004", "00000008"] if keep else ["00000002", "00000003", "00000004", "00000008"])
-    assert [record["step"] for record in last.load_logs() if "loss" in record] == list(range(1, 9))
+def test_an_earlier_checkpoint_is_not_mixed_with_later_ones(tmp_path: Path) -> None:
+    """New ones would be taken for older than those, and the next resumption would begin with those."""
+    fields: dict[str, Any] = {"max_steps": 8, "save_steps": 2, "keep_checkpoints": None}
+    first = trainer(tmp_path / "first", **fields)
+    first.train()
+    log = first.load_logs()
+    again = trainer(tmp_path / "first", **fields)
+    with pytest.raises(ConfigError, match=r"holds checkpoints behind step 4: 00000006, 00000008. Move them away"):
+        again.train(resume_from_checkpoint="00000004")
+    assert names(again) == ["00000002", "00000004", "00000006", "00000008"] and again.load_logs() == log
+    elsewhere = trainer(tmp_path / "second", **fields)
+    elsewhere.train(resume_from_checkpoint=str(first.checkpoints_path / "00000004"))
+    assert names(elsewhere) == ["00000006", "00000008"]
+    for name in ("00000006", "00000008"):
+        (first.checkpoints_path / name).rename(tmp_path / name)
+    assert again.train(resume_from_checkpoint="00000004").global_step == 8
+    assert [record["step"] for record in again.load_logs() if "loss" in record] == list(range(1, 9))
 
 
 def test_the_best_of_another_folder_does_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
