@@ -190,8 +190,8 @@ def checkpoints(root: Path) -> dict[str, Any]:
         own.train()
         found[strategy] = {**own.evaluate(), "scores": torch.stack(own.predict(samples("text_classification", 5))).tolist()}
         folder = own.save()
-        again = trainer_for(model, root / "saved" / strategy, **fields | way)
-        again.train(resume_from_checkpoint="00000002")
+        again = trainer_for(model, root / "again" / strategy, **fields | way)
+        again.train(resume_from_checkpoint=str(own.checkpoints_path / "00000002"))
         tensors, others = whole_tensors(own.model), whole_tensors(again.model)
         found[strategy]["resumed"] = all(torch.equal(tensors[name], others[name]) for name in tensors)
         found[strategy]["folder"] = str(folder)
