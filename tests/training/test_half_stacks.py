@@ -314,9 +314,10 @@ def test_resuming_is_exact(tmp_path: Path) -> None:
     dropping = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
     whole = trainer(tmp_path / "whole", model(**dropping), max_steps=4, **fields)
     whole.train()
-    trainer(tmp_path / "parts", model(**dropping), max_steps=4, num_epochs=9, **fields).train()
-    again = trainer(tmp_path / "parts", model(seed=4, **dropping), max_steps=4, **fields)
-    again.train(resume_from_checkpoint="00000002")
+    parts = trainer(tmp_path / "parts", model(**dropping), max_steps=4, num_epochs=9, **fields)
+    parts.train()
+    again = trainer(tmp_path / "again", model(seed=4, **dropping), max_steps=4, **fields)
+    again.train(resume_from_checkpoint=str(parts.checkpoints_path / "00000002"))
     first, second = whole.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     stack = next(part for part in again.model.modules() if isinstance(part, Stack))
