@@ -67,7 +67,7 @@ def test_loss_of_pieces_and_its_gradients() -> None:
     theirs = load_file(FOLDER / "glm" / "grads_blank.safetensors")
     assert set(ours) == set(theirs)
     for key, gradient in theirs.items():
-        torch.testing.assert_close(ours[key], gradient, rtol=1e-3, atol=1e-5 * gradient.abs().max().item(), msg=key)
+        torch.testing.assert_close(ours[key], gradient, rtol=1e-4, atol=1e-6 * gradient.abs().max().item(), msg=key)
 
 
 def test_gradients_are_equal_with_less_memory() -> None:

@@ -55,7 +55,7 @@ def test_peft_reads_ours_and_we_read_its(
     trained_adapter(own, targets=targets, r=3, alpha=6.0)
     save_adapter(own, tmp_path / "ours")
     read = PeftModel.from_pretrained(plain, str(tmp_path / "ours"))
-    assert difference(scores(own), their_scores(read, own)) <= 5e-5
+    assert difference(scores(own), their_scores(read, own)) <= 2e-5
 
     fresh = model(name)
     before = scores(fresh)
@@ -69,4 +69,4 @@ def test_peft_reads_ours_and_we_read_its(
     made.save_pretrained(str(tmp_path / "theirs"))
     load_adapter(fresh, tmp_path / "theirs")
     assert not torch.allclose(scores(fresh), before, atol=1e-3)
-    assert difference(scores(fresh), their_scores(made, fresh)) <= 5e-5
+    assert difference(scores(fresh), their_scores(made, fresh)) <= 2e-5
