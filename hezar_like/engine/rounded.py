@@ -38,7 +38,12 @@ def in_int8(*layers: nn.Linear) -> Projection:
     outputs = sum(layer.out_features for layer in layers)
 
     def pack_for_one(weight: Tensor, bias: Tensor | None) -> Any:
-        return torch.ops.quantized.linear_prepack(_quantized(*_rounded(weight)), _wide(bias))
+        rounded, scale = _rounded(weight)
+        zeros = torch.zeros(len(scale), dtype=torch.int64)
+        with warnings.catch_warnings():  # torch will take this kind of tensor away, and what multiplies with it
+            warnings.simplefilter("ignore", UserWarning)
+            quantized = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
+        return torch.ops.quantized.linear_prepack(quantized, _wide(bias))
 
     def pack_for_several(weight: Tensor, bias: Tensor | None) -> Any:
         rounded, scale = _rounded(weight)
@@ -69,14 +74,6 @@ def in_int8(*layers: nn.Linear) -> Projection:
         return y.mul_(most) if bias is None else torch.addcmul(bias, y, most)
 
     return of_run(run)
-
-
-def _quantized(rounded: Tensor, scale: Tensor) -> Tensor:
-    """Torch's own tensor of 8 bits."""
-    zeros = torch.zeros(len(scale), dtype=torch.int64)
-    with warnings.catch_warnings():  # torch will take this kind of tensor away, and what multiplies with it
-        warnings.simplefilter("ignore", UserWarning)
-        return torch._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
 
 
 def in_four_bits(*layers: nn.Linear) -> Projection:
