@@ -54,6 +54,11 @@ class Rows:
             raise DataError(f"{self.where(index)}: has no {field!r}.{did_you_mean(field, map(str, row))}")
         return row[field]
 
+    def check_list(self, index: int, field: str, value: Any) -> None:
+        """Raises a DataError, with the row, when a value is no list: of a text every letter would be an item."""
+        if not isinstance(value, list | tuple):
+            raise DataError(f"{self.where(index)}: {field!r} is {type(value).__name__}, but must be a list.")
+
     def values(self, field: str) -> list[Any]:
         """All values of a column, which must be there in every row; see `value`."""
         whole = hasattr(self.rows, "column_names") and field in self.rows.column_names

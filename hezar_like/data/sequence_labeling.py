@@ -49,8 +49,7 @@ class SequenceLabelingDataset(TextDataset):
         words_of, tags_of = rows.values(config.tokens_field), rows.values(config.tags_field)
         for index, (words, tags) in enumerate(zip(words_of, tags_of, strict=True)):
             for field, value in ((config.tokens_field, words), (config.tags_field, tags)):
-                if not isinstance(value, list | tuple):
-                    raise DataError(f"{rows.where(index)}: {field!r} is {type(value).__name__}, but must be a list.")
+                rows.check_list(index, field, value)
             if len(words) != len(tags):
                 raise DataError(f"{rows.where(index)}: has {len(words)} words, but {len(tags)} labels. Mend the row.")
             if not words:

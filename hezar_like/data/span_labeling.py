@@ -94,7 +94,14 @@ class SpanLabelingDataset(TextDataset):
     def _source(self, index: int) -> Any:
         row, config = self.rows[index], self.config
         found = row.get(config.tokens_field)
-        return self.rows.value(index, config.text_field) if found is None else list(found)
+        if found is None:
+            text = self.rows.value(index, config.text_field)
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise DataError(f"{self.rows.where(index)}: {config.text_field!r} is {kind}, but must be a text.")
+            return text
+        self.rows.check_list(index, config.tokens_field, found)
+        return list(found)
 
     def _spans_of(self, index: int) -> list[Span]:
         config, rows, source = self.config, self.rows, self._source(index)
@@ -103,12 +110,15 @@ class SpanLabelingDataset(TextDataset):
             raise DataError(f"{where}: some rows have a text, and others words. Give one of both in all.")
         tags = row.get(config.tags_field)
         if row.get(config.spans_field) is None and tags is not None and not isinstance(source, str):
+            rows.check_list(index, config.tags_field, tags)
             if len(tags) != len(source):
                 raise DataError(f"{where}: has {len(source)} words, but {len(tags)} labels. Mend the row.")
             names = rows.names.get(config.tags_field)
             named = [str(tag) if names is None or isinstance(tag, str) else names[tag] for tag in tags]
             return [(start, end, kind) for kind, start, end in default_entities(named)]
-        return [_checked(span, source, where) for span in rows.value(index, config.spans_field)]
+        spans = rows.value(index, config.spans_field)
+        rows.check_list(index, config.spans_field, spans)
+        return [_checked(span, source, where) for span in spans]
 
 
 def _checked(span: Any, source: Sequence[Any], where: str) -> Span:
