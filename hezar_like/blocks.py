@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .layers import MLP, Attention, Cache, RelativeBias, Rotary, Rotation, Trace
+from .layers import MLP, AttendInstead, Attention, Cache, RelativeBias, Rotary, Rotation, Trace
 from .layers.substitutes import substitute, trained
 
 __all__ = ["Block", "Context", "Order", "Stack"]
@@ -36,6 +36,8 @@ class Context:
         memories: For each block earlier inputs of it, [batch, length, width]; they are normed and seen like the others.
         trace: Collects what the caller wants to see.
         rows: The batch, for what sees tokens without it.
+        attend: What attends in place of the layer, called like `Attention.attend` with the layer before; it decides who
+            sees whom.
     """
 
     mask: Tensor | None = None
@@ -51,13 +53,17 @@ class Context:
     memories: Sequence[Tensor] | None = None
     trace: Trace = field(default_factory=Trace)
     rows: int = 0
+    attend: AttendInstead | None = None
     _looks: dict[int | None, tuple[Tensor | None, bool]] = field(default_factory=dict, init=False, repr=False)
     _rotations: dict[int, Rotation] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing is asked for beside the result, and nothing but attention masks changes it."""
-        others = (self.head_mask, self.cross_head_mask, self.memories, self.trace.attentions, self.trace.hidden_states)
+        others = (
+            self.head_mask, self.cross_head_mask, self.memories, self.attend,
+            self.trace.attentions, self.trace.hidden_states,
+        )  # fmt: skip
         return all(other is None for other in others)
 
     @property
@@ -174,7 +180,7 @@ class Block(nn.Module):
     def _attend(self, x: Tensor, context: Context, index: int, memory: Tensor | None) -> Tensor:
         cache = None if context.cache is None else context.cache.own[index]
         source = None if memory is None else torch.cat((memory, x), 1)
-        mask, causal = self.look(x, context, index)
+        mask, causal = (None, False) if context.attend is not None else self.look(x, context, index)
         return self.attn(
             x,
             source,
@@ -184,6 +190,7 @@ class Block(nn.Module):
             cache=cache,
             head_mask=None if context.head_mask is None else context.head_mask[index],
             probabilities=context.trace.attentions,
+            instead=context.attend,
         )
 
     def _attend_encoded(self, x: Tensor, context: Context, index: int) -> Tensor:
@@ -231,9 +238,14 @@ class Stack(nn.Module):
         run = trained(self)
         if run is not None and context.is_plain and context.cache is None and (found := run(x, context)) is not None:
             return cast(Tensor, found)
+        return self.run_blocks(x, context)
+
+    def run_blocks(self, x: Tensor, context: Context) -> Tensor:
+        """What `forward` does where nothing runs in place of the blocks."""
         context.trace.keep(x)
         every = int(self.checkpoint_activations) if torch.is_grad_enabled() and context.cache is None else 0
-        if every:  # what is made in the first block for all of them would be missing when that is computed again
+        # What is made in the first block for all of them would be missing when that is computed again.
+        if every and context.attend is None:
             for index, block in enumerate(self.blocks):
                 cast(Block, block).look(x, context, index)
         for index, block in enumerate(self.blocks):

@@ -20,7 +20,7 @@ from .linears import plain, projection
 from .norms import normed
 from .packing import Bucket, Packed
 
-__all__ = ["Attend", "attend_decoded", "attend_encoded", "attend_texts"]
+__all__ = ["Attend", "attend_decoded", "attend_each_text", "attend_encoded", "attend_texts"]
 
 Attend: TypeAlias = Callable[[Tensor, Any], Tensor]
 """From normed [tokens, width] and what the blocks share to [tokens, heads * channels]."""
@@ -90,6 +90,24 @@ def attend_texts(attn: Attention, kind: Kind, *, last: bool) -> Attend:
     return attend
 
 
+def attend_each_text(packed: Packed, attn: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of packed texts, each over itself, where layers run as modules: with gradients, too.
+
+    Args:
+        packed: Of which texts the tokens are.
+        attn: Whose.
+        q: Queries, [1, heads, tokens, channels].
+        k: Keys, [1, heads or fewer, tokens, channels].
+        v: Values, likewise.
+
+    Returns:
+        [1, heads, tokens, channels].
+    """
+    parts = [part[0].transpose(0, 1) for part in (q, k, v)]
+    y = _attend_packed(attn, parts, packed, last=False)
+    return y.view(parts[0].shape).transpose(0, 1)[None]
+
+
 def attend_encoded(attn: Attention, kind: Kind, index: int) -> Attend:
     """Attention over what an encoder made, which the cache of this block keeps after the first call."""
     project, to_k, to_v = (projection(kind, layer).run for layer in (attn.q, attn.k, attn.v))
@@ -157,7 +175,7 @@ def _attend_packed(attn: Attention, parts: Sequence[Tensor], packed: Packed, *, 
     Returns:
         [tokens, heads * channels]; or, of one token of each text, [texts, heads * channels].
     """
-    counts = _heads(attn)
+    counts = _heads(attn) if len(parts) == 1 else [part.size(1) for part in parts]
     last = last and packed.read is not None
     if attends_at_once(attn, packed, parts[0]):
         q, k, v = parts if len(parts) > 1 else parts[0].split_with_sizes(counts, 1)
@@ -172,8 +190,7 @@ def _attend_packed(attn: Attention, parts: Sequence[Tensor], packed: Packed, *, 
         q, k, v = _split(parts, counts, bucket)
         return _attend_each(attn, q, k, v, *bucket.look(attn.window, q.dtype)).flatten(0, 1)
     rows = packed.read if last else None
-    result = parts[0].new_empty(len(parts[0]) if rows is None else len(rows), counts[0] * attn.head_dim)
-    start = 0
+    result = _Rows(parts[0], len(parts[0]) if rows is None else len(rows), counts[0] * attn.head_dim)
     for bucket in packed.buckets:
         q, k, v = _split(parts, counts, bucket)
         if by_themselves:
@@ -185,16 +202,34 @@ def _attend_packed(attn: Attention, parts: Sequence[Tensor], packed: Packed, *, 
             places = bucket.real
             if last:
                 places = bucket.read if places is None else places[bucket.read]
-        y = y.view(-1, y.size(-1))
-        end = start + len(y if places is None else places)
-        if places is None:
-            result[start:end] = y
+        result.add(y.view(-1, y.size(-1)), places)
+    return result.whole()
+
+
+class _Rows:
+    """Puts rows together: into one tensor, or, where gradients are wanted, to it in the end."""
+
+    def __init__(self, like: Tensor, count: int, width: int) -> None:
+        self._parts: list[Tensor] = []
+        self._whole = like.new_empty(count if not torch.is_grad_enabled() else 0, width)
+        self._count, self._end = count, 0
+
+    def add(self, rows: Tensor, places: Tensor | None) -> None:
+        """Adds rows, all or those at some places."""
+        start, self._end = self._end, self._end + len(rows if places is None else places)
+        if torch.is_grad_enabled():
+            self._parts.append(rows if places is None else rows.index_select(0, places))
+        elif places is None:
+            self._whole[start : self._end] = rows
         else:
-            torch.index_select(y, 0, places, out=result[start:end])
-        start = end
-    if start < len(result):
-        result[start:] = 0
-    return result
+            torch.index_select(rows, 0, places, out=self._whole[start : self._end])
+
+    def whole(self) -> Tensor:
+        """All rows, and zeros behind them up to the count."""
+        if torch.is_grad_enabled():
+            return torch.cat((*self._parts, self._whole.new_zeros(self._count - self._end, self._whole.size(1))))
+        self._whole[self._end :] = 0
+        return self._whole
 
 
 def _split(parts: Sequence[Tensor], counts: list[int], bucket: Bucket) -> Sequence[Tensor]:

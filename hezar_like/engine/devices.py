@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast, get_args
+import platform
+from typing import Any, cast, get_args
 
 import torch
 
 from ..errors import OptionError
 from .kinds import Quantization
 
-__all__ = ["fastest_dtype", "usable_device", "usable_quantization"]
+__all__ = ["fastest_dtype", "multiplies", "usable_device", "usable_quantization"]
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
@@ -18,6 +19,19 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
     fast = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if fast else torch.float32
+
+
+def multiplies(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a device multiplies matrices of a type in less time than those of float32."""
+    if device.type != "cpu" or dtype == torch.float32:
+        return True
+    half = dtype == torch.bfloat16
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        mkldnn: Any = torch.ops.mkldnn
+        return bool(mkldnn._is_mkldnn_bf16_supported() if half else mkldnn._is_mkldnn_fp16_supported())
+    if not half:
+        return bool(torch.cpu._is_amx_fp16_supported())
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def usable_device(device: str | torch.device | None = None) -> torch.device:

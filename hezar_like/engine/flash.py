@@ -20,8 +20,9 @@ CHANNELS = 256
 
 
 def attends_at_once(attn: Attention, packed: Packed, query: Tensor) -> bool:
-    """Whether the kernel can do it, which adds nothing to scores."""
-    plain = packed.context.bias is None and attn.softcap is None and bool(packed.lengths)
+    """Whether the kernel can do it, which adds nothing to scores, and drops none."""
+    drops = attn.training and attn.dropout
+    plain = packed.context.bias is None and attn.softcap is None and not drops and bool(packed.lengths)
     return plain and attn.head_dim <= CHANNELS and attn.head_dim % 8 == 0 and _kernel_for(query) is not None
 
 

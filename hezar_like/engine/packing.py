@@ -18,7 +18,7 @@ from ..blocks import Context
 from ..layers import Rotary, Rotation
 
 __all__ = [
-    "Bucket", "Packed", "Reads", "is_packable", "pack", "reading_only", "rows_of_texts", "tokens_read",
+    "Bucket", "Packed", "Reads", "has_texts", "is_packable", "pack", "reading_only", "rows_of_texts", "tokens_read",
 ]  # fmt: skip
 
 Reads: TypeAlias = Literal["all", "first", "last"]
@@ -57,9 +57,14 @@ def rows_of_texts(span: Tensor | None) -> Iterator[None]:
         _local.span = before
 
 
+def has_texts() -> bool:
+    """Whether rows hold several texts in this thread; see `rows_of_texts`."""
+    return getattr(_local, "span", None) is not None
+
+
 def is_packable(context: Context) -> bool:
     """Whether it is known which tokens are of one text, and all of a text see each other, or those before them."""
-    return context.is_packable or (context.encoded is None and getattr(_local, "span", None) is not None)
+    return context.is_packable or (context.encoded is None and has_texts())
 
 
 WIDTH = 16
@@ -161,12 +166,18 @@ class Packed:
     def rotation(self, rotary: Rotary) -> Rotation:
         """The rotation of the packed tokens, made once for all blocks that share a `Rotary`."""
         if id(rotary) not in self._rotations:
-            positions = self.context.positions
-            assert positions is not None, "rotary positions need positions"
-            positions = positions.expand(self.shape).reshape(-1)
-            positions = positions if self.places is None else positions[self.places]
-            self._rotations[id(rotary)] = rotary(_filled(positions, self.rows)[None])
+            assert self.positions is not None, "rotary positions need positions"
+            self._rotations[id(rotary)] = rotary(self.positions)
         return self._rotations[id(rotary)]
+
+    @cached_property
+    def positions(self) -> Tensor | None:
+        """Those of the pass, [1, tokens or more], if it has some."""
+        positions = self.context.positions
+        if positions is None:
+            return None
+        positions = positions.expand(self.shape).reshape(-1)
+        return _filled(positions if self.places is None else positions[self.places], self.rows)[None]
 
     def unpack(self, tokens: Tensor) -> Tensor:
         """What came out, of all tokens or of those that are read, to [batch, length, width], zeros elsewhere."""

@@ -1,6 +1,6 @@
 """The vocabulary families are written in: plain torch modules that know no names, configs or files."""
 
-from .attention import Attention, attention_mask_to_look
+from .attention import AttendInstead, Attention, attention_mask_to_look
 from .cache import Cache, KeyValues
 from .crf import CRFHead, LinearChainCRF
 from .embeddings import TextEmbedding
@@ -16,6 +16,7 @@ from .trace import Trace
 __all__ = [
     "ACTIVATIONS",
     "MLP",
+    "AttendInstead",
     "Attention",
     "CRFHead",
     "Cache",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 
 from .cache import KeyValues
 from .rotary import Rotary, Rotation, rotate
+
+AttendInstead: TypeAlias = Callable[["Attention", Tensor, Tensor, Tensor], Tensor]
+"""From an attention, and queries, keys and values, [batch, heads, length, head_dim], to [batch, heads, queries,
+head_dim]."""
 
 
 class Attention(nn.Module):
@@ -80,6 +85,7 @@ class Attention(nn.Module):
         cache: KeyValues | None = None,
         head_mask: Tensor | None = None,
         probabilities: list[Tensor] | None = None,
+        instead: AttendInstead | None = None,
     ) -> Tensor:
         """Attends.
 
@@ -95,6 +101,7 @@ class Attention(nn.Module):
                 first call, and taken from there later, where it may have one row for several of `x` beside each other.
             head_mask: What the output of each head is multiplied with, [heads].
             probabilities: The attention probabilities are added to this list; that takes the slower, explicit way.
+            instead: Takes the place of `attend`; the masks are its own then.
 
         Returns:
             [batch, queries, width].
@@ -111,6 +118,8 @@ class Attention(nn.Module):
                 k = rotate(k, rotation)
             if cache is not None:
                 k, v = cache.append(k, v)
+        if instead is not None:
+            return self.out(instead(self, q, k, v).transpose(1, 2).flatten(2))
         rows = q.size(0) // k.size(0)
         if rows > 1:  # what looks at the same keys are queries of one row: nothing is copied for them
             q = q.view(-1, rows, *q.shape[1:]).transpose(1, 2).flatten(2, 3)

@@ -15,7 +15,7 @@ SUBSTITUTES: WeakKeyDictionary[nn.Module, Callable[..., Any]] = WeakKeyDictionar
 """For a module what takes its place, called like its `forward`. It stands here and not in the module, so that copies of
 the module are copies of nothing else."""
 TRAINED: WeakKeyDictionary[nn.Module, Callable[..., Any]] = WeakKeyDictionary()
-"""The same under autocast, with gradients; what takes a module's place may return None, and the module runs itself."""
+"""The same while a model is trained; what takes a module's place may return None, and the module runs itself."""
 
 
 def substitute(module: nn.Module) -> Callable[..., Any] | None:
@@ -31,8 +31,8 @@ def is_autocast() -> bool:
 
 
 def trained(module: nn.Module) -> Callable[..., Any] | None:
-    """What takes a module's place in this call under autocast."""
-    return TRAINED.get(module) if TRAINED and torch.is_autocast_enabled("cpu") else None
+    """What takes a module's place in this call while it is trained."""
+    return TRAINED.get(module) if TRAINED else None
 
 
 def parts_of(module: nn.Module) -> list[nn.Module]:

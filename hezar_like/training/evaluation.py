@@ -92,7 +92,7 @@ def evaluate(trainer: Trainer, dataset: Any, name: str = "evaluation") -> dict[s
     total = items = 0.0
     with _evaluating(trainer):
         for batch, own in _all_batches(trainer, dataset, "eval_dataset"):
-            with trainer.autocast():
+            with trainer.computing():
                 output = trainer.runner_for_evaluation(batch.tensors)
             if not own:
                 continue
@@ -118,7 +118,7 @@ def scores_of(trainer: Trainer, dataset: Any) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     with _evaluating(trainer):
         for batch, own in _all_batches(trainer, dataset, "dataset"):
-            with trainer.autocast():
+            with trainer.computing():
                 logits = trainer.runner_for_evaluation(batch.tensors, scores_only=True)["logits"].float().cpu()
             if len(logits) != len(batch.samples):
                 raise OptionError(

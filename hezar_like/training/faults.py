@@ -164,7 +164,7 @@ def _culprits(trainer: Trainer, batch: SampledBatch) -> list[int]:
     for sample in batch.samples:
         alone = SampledBatch([sample], dict(collator([trainer.train_dataset[sample]]))).to(trainer.device)
         try:
-            with torch.no_grad(), trainer.autocast():
+            with torch.no_grad(), trainer.computing():
                 loss = float(trainer.step(alone.tensors)["loss"])
         except IndexError:
             loss = math.nan

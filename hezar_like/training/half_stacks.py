@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from ..blocks import Block, Context, Stack
 from ..engine.anatomy import is_plain
 from ..engine.packing import Packed, is_packable, pack, tokens_read
-from ..layers.substitutes import TRAINED, parts_of
 from .half_layers import HALF, add_and_norm, attend, feed_forward, linear
+from .packed_stacks import RunStack
 
 __all__ = ["in_bfloat16"]
 
@@ -23,15 +21,9 @@ MOST_DROPPED = 0.999
 """What is dropped with a higher probability is left to torch."""
 
 
-@contextmanager
-def in_bfloat16(model: nn.Module) -> Iterator[None]:
-    """Runs a model on a CPU under autocast, and its stacks faster than that does, where they are as they are here."""
-    stacks = [part for part in parts_of(model) if isinstance(part, Stack) and _is_known(part)]
-    with torch.autocast("cpu", HALF), ExitStack() as entered:
-        for stack in stacks:
-            TRAINED[stack] = _run_of(stack)
-            entered.callback(TRAINED.pop, stack, None)
-        yield
+def in_bfloat16(stack: Stack) -> RunStack | None:
+    """What runs a stack on a CPU under autocast in bfloat16; None where it is not made of what is written here."""
+    return _run_of(stack) if _is_known(stack) else None
 
 
 def _is_known(stack: Stack) -> bool:
@@ -58,11 +50,9 @@ def _is_known_block(block: Block) -> bool:
     )
 
 
-def _run_of(stack: Stack) -> Callable[[Tensor, Context], Tensor | None]:
-    """What runs a stack; it returns None where the stack must run itself."""
-
+def _run_of(stack: Stack) -> RunStack:
     def run(x: Tensor, context: Context) -> Tensor | None:
-        if not is_packable(context):
+        if not is_packable(context) or not torch.is_autocast_enabled("cpu"):
             return None
         tokens, texts = pack(x, context, tokens_read(), filled=True)
         if not texts.count:

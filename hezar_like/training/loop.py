@@ -82,7 +82,7 @@ class Loop:
             end=end,
             **(config.lr_scheduler_kwargs or {}),
         )
-        self.scaler = torch.amp.GradScaler(trainer.device.type, enabled=config.mixed_precision == "fp16")
+        self.scaler = torch.amp.GradScaler(trainer.device.type, enabled=trainer.precision == "fp16")
         self._in_step = isinstance(self.optimizer, AdamW) and not self.scaler.is_enabled()
         self._log_every = config.log_steps or max(1, trainer.state.total_steps // 100)
         self._evaluated_at = -1
@@ -257,7 +257,7 @@ class Loop:
         trainer = self.trainer
         with synchronised(trainer.runner, last):
             try:
-                with trainer.autocast():
+                with trainer.computing():
                     output = trainer.runner(batch.tensors)
             except IndexError as error:
                 raise DataError(faults.out_of_range(trainer, batch, error)) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,17 +21,15 @@ from ..loading import unique_tensors
 from .adamw import AdamW
 from .config import TrainerConfig
 from .distributed import rank, world_size
-from .half_stacks import in_bfloat16
 from .tensor_parallel import share_layers
 
 __all__ = [
-    "clip_gradients", "data_ranks", "distribute", "is_sharded", "load_tensors", "mixed_precision", "shard_again",
-    "synchronised", "whole_tensors",
+    "clip_gradients", "data_ranks", "distribute", "is_sharded", "load_tensors", "shard_again", "synchronised",
+    "whole_tensors",
 ]  # fmt: skip
 
 LEAST = 1e-6
 """What torch adds to a norm by which it divides."""
-TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def distribute(step: nn.Module, config: TrainerConfig, device: torch.device) -> nn.Module:
@@ -134,18 +132,6 @@ def synchronised(runner: nn.Module, last: bool) -> Iterator[None]:
         context = runner.no_sync()
     with context:
         yield
-
-
-def mixed_precision(
-    model: nn.Module, config: TrainerConfig, device: torch.device
-) -> Callable[[], AbstractContextManager[Any]]:
-    """Makes the context in which matrices are multiplied in a smaller type."""
-    dtype = TYPES.get(config.mixed_precision or "no")
-    if dtype is None:
-        return contextlib.nullcontext
-    if dtype == torch.bfloat16 and device.type == "cpu" and not is_sharded(model):
-        return lambda: in_bfloat16(model)
-    return lambda: torch.autocast(device.type, dtype)
 
 
 def whole_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -23,7 +23,8 @@ from .distributed import init_distributed, rank, wait_for_ranks, world_size
 from .logs import draw_curves, read_log
 from .loop import Loop
 from .lora import add_lora, merge_lora
-from .parallel import distribute, is_sharded, mixed_precision
+from .parallel import distribute, is_sharded
+from .precision import computing, usable_precision
 from .state import TrainerState
 from .step import TrainingStep, why_not_packed
 
@@ -96,7 +97,8 @@ class Trainer:
             fused=config.fused_loss,
         )
         self.runner = distribute(self.step, config, self.device)
-        self.autocast = mixed_precision(model, config, self.device)
+        self.precision = usable_precision(config.mixed_precision, self.device)
+        self.computing = computing(model, self.precision, self.device, sharded=is_sharded(model))
         self._given = optimizer, lr_scheduler
         if lr_scheduler is not None and optimizer is None:
             raise OptionError("give the optimizer of the lr_scheduler, too.")
@@ -212,7 +214,7 @@ class Trainer:
             "tokens of a batch": config.max_tokens,
             "optimizer": config.optimizer,
             "learning rate": f"{config.learning_rate:g}, {config.lr_scheduler or 'constant'}",
-            "precision": config.mixed_precision,
+            "precision": self.precision,
             "seed": config.seed,
         }
         return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,55 @@
+"""Stacks with gradients and without padding: texts behind each other, of which each attends to itself only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from torch import Tensor, nn
+
+from ..blocks import Block, Context, Stack
+from ..engine.anatomy import is_plain
+from ..engine.attending import attend_each_text
+from ..engine.packing import has_texts, is_packable, pack
+from ..layers import Attention
+from ..layers.substitutes import TRAINED, parts_of
+
+__all__ = ["RunStack", "running_stacks", "without_padding"]
+
+RunStack = Callable[[Tensor, Context], Tensor | None]
+"""From [batch, length, width] to the same; None where the stack must run itself."""
+
+
+@contextmanager
+def running_stacks(model: nn.Module, choose: Callable[[Stack], RunStack | None]) -> Iterator[None]:
+    """While it is entered, stacks run by what is chosen for them, if anything is."""
+    stacks = [part for part in parts_of(model) if isinstance(part, Stack)]
+    chosen: dict[nn.Module, RunStack] = {stack: run for stack in stacks if (run := choose(stack)) is not None}
+    TRAINED.update(chosen)
+    try:
+        yield
+    finally:
+        for stack in chosen:
+            TRAINED.pop(stack, None)
+
+
+def without_padding(stack: Stack) -> RunStack | None:
+    """What runs a stack's own blocks on nothing but tokens; None where other blocks than those here are in it."""
+    if not all(type(block) is Block and type(block.attn) is Attention for block in stack.blocks):
+        return None
+    listened_to = not is_plain(stack)
+
+    def run(x: Tensor, context: Context) -> Tensor | None:
+        # Rows of several texts would look at a mask of all tokens by all tokens. Where rows hold one text each, a GPU
+        # takes less time for padding than for many small kernels, and who listens expects the batch's shape.
+        rows_of_one = not has_texts()
+        if not is_packable(context) or (rows_of_one and (context.present is None or listened_to or x.is_cuda)):
+            return None
+        tokens, texts = pack(x, context, "all")
+        if not texts.count:
+            return None
+        own = Context(positions=texts.positions, attend=partial(attend_each_text, texts))
+        return texts.unpack(stack.run_blocks(tokens[None], own)[0])
+
+    return run
