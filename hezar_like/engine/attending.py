@@ -103,7 +103,7 @@ def attend_each_text(packed: Packed, attn: Attention, q: Tensor, k: Tensor, v: T
     Returns:
         [1, heads, tokens, channels].
     """
-    parts = [part[0].transpose(0, 1) for part in (q, k, v)]
+    parts = [part[0].transpose(0, 1).to(v.dtype) for part in (q, k, v)]  # autocast changes types for torch's only
     y = _attend_packed(attn, parts, packed, last=False)
     return y.view(parts[0].shape).transpose(0, 1)[None]
 

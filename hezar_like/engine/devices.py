@@ -29,9 +29,9 @@ def multiplies(dtype: torch.dtype, device: torch.device) -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         mkldnn: Any = torch.ops.mkldnn
         return bool(mkldnn._is_mkldnn_bf16_supported() if half else mkldnn._is_mkldnn_fp16_supported())
-    if not half:
-        return bool(torch.cpu._is_amx_fp16_supported())
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    if torch.cpu._is_amx_tile_supported():  # such processors have AVX-512 for float16
+        return True
+    return half and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def usable_device(device: str | torch.device | None = None) -> torch.device:

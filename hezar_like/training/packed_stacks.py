@@ -49,6 +49,10 @@ def without_padding(stack: Stack) -> RunStack | None:
         tokens, texts = pack(x, context, "all")
         if not texts.count:
             return None
+        if stack.checkpoint_activations:  # what is made in the first block would be missing when that is computed again
+            for block in stack.blocks:
+                for bucket in texts.buckets:
+                    bucket.look(block.attn.window, x.dtype)  # type: ignore[union-attr, arg-type]
         own = Context(positions=texts.positions, attend=partial(attend_each_text, texts))
         return texts.unpack(stack.run_blocks(tokens[None], own)[0])
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from ..blocks import Stack
 from ..engine.devices import multiplies
-from .half_stacks import in_bfloat16
 from .packed_stacks import RunStack, running_stacks, without_padding
+from .trained_stacks import in_fewer_passes
 
 __all__ = ["computing", "usable_precision"]
 
@@ -49,10 +49,10 @@ def computing(
         sharded: Whether its parameters are shards.
     """
     dtype = TYPES.get(precision or "no")
-    half = dtype == torch.bfloat16 and device.type == "cpu" and not sharded
+    by_layers = dtype != torch.float16 and device.type == "cpu" and not sharded
 
     def choose(stack: Stack) -> RunStack | None:
-        return (in_bfloat16(stack) if half else None) or without_padding(stack)
+        return (in_fewer_passes(stack, dtype or torch.float32) if by_layers else None) or without_padding(stack)
 
     @contextmanager
     def context() -> Iterator[None]:

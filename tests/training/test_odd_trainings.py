@@ -181,6 +181,7 @@ def test_gradients_are_scaled_down_to_their_norm(tmp_path: Path, optimizer: str)
     assert clipped == pytest.approx(free * 0.05 / norm, rel=1e-2)
 
 
+@pytest.mark.usefixtures("any_precision")
 def test_a_step_that_is_too_large_for_fp16_is_left_out(tmp_path: Path) -> None:
     class Large(Callback):
         """Scales the loss so far that gradients are infinite."""

@@ -119,6 +119,7 @@ def test_evaluation_is_of_all_samples_at_once(tmp_path: Path) -> None:
     ],
     ids=["adamw", "sgd", "packed", "accumulated", "lora", "background", "background_lora"],
 )
+@pytest.mark.usefixtures("any_precision")
 def test_resuming_is_exact(tmp_path: Path, fields: dict[str, Any]) -> None:
     """Ten steps are five, and five more in another trainer: weights, optimizer, schedule, samples and dropout."""
     fields = {"max_steps": 10, "log_steps": 3, "eval_dataset": classification(6, 1), "metrics": ["accuracy"]} | fields
@@ -447,6 +448,7 @@ def test_weights_to_begin_with(tmp_path: Path) -> None:
     assert torch.equal(own.model.state_dict()["backbone.embed.tokens.weight"], start.state_dict()["backbone.embed.tokens.weight"])
 
 
+@pytest.mark.usefixtures("any_precision")
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "no"])
 def test_mixed_precision_trains(tmp_path: Path, precision: str) -> None:
     own = trainer(tmp_path, num_epochs=10, mixed_precision=precision, learning_rate=3e-3, save_enabled=False, log_steps=1)
@@ -454,6 +456,26 @@ def test_mixed_precision_trains(tmp_path: Path, precision: str) -> None:
     losses = [r["loss"] for r in own.load_logs()]
     assert sum(losses[-6:]) < 0.8 * sum(losses[:6])
     assert own.model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_processor_without_a_type_says_so(
+    tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would take forty times as long."""
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    found = []
+    for number, value in enumerate((precision, None)):
+        own = trainer(tmp_path / str(number), max_steps=3, mixed_precision=value)
+        own.train()
+        found.append(own)
+    (said,) = [record.getMessage() for record in caplog.records if "mixed_precision" in record.getMessage()]
+    assert repr(precision) in said and "float32 is used" in said
+    assert same(weights(found[0].model), weights(found[1].model))
+    assert not found[0].loop.scaler.is_enabled()
+    assert found[0].precision is None and found[0].config.mixed_precision == precision
 
 
 @pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143)])

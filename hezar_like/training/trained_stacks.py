@@ -1,4 +1,4 @@
-"""Stacks in bfloat16 on a CPU with gradients and without padding, in place of what autocast runs."""
+"""Stacks on a CPU with gradients and without padding, by layers that pass over memory less often than modules."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from torch.utils.checkpoint import checkpoint
 from ..blocks import Block, Context, Stack
 from ..engine.anatomy import is_plain
 from ..engine.packing import Packed, is_packable, pack, tokens_read
-from .half_layers import HALF, add_and_norm, attend, feed_forward, linear
 from .packed_stacks import RunStack
+from .trained_layers import add_and_norm, attend, feed_forward, linear
 
-__all__ = ["in_bfloat16"]
+__all__ = ["in_fewer_passes"]
 
 MOST_DROPPED = 0.999
 """What is dropped with a higher probability is left to torch."""
 
 
-def in_bfloat16(stack: Stack) -> RunStack | None:
-    """What runs a stack on a CPU under autocast in bfloat16; None where it is not made of what is written here."""
-    return _run_of(stack) if _is_known(stack) else None
+def in_fewer_passes(stack: Stack, dtype: torch.dtype) -> RunStack | None:
+    """What runs a stack on a CPU; None where it is not made of what is written here.
+
+    Args:
+        stack: The stack.
+        dtype: float32; or bfloat16, in place of what autocast runs.
+    """
+    return _run_of(stack, dtype) if _is_known(stack) else None
 
 
 def _is_known(stack: Stack) -> bool:
@@ -50,9 +55,9 @@ def _is_known_block(block: Block) -> bool:
     )
 
 
-def _run_of(stack: Stack) -> RunStack:
+def _run_of(stack: Stack, dtype: torch.dtype) -> RunStack:
     def run(x: Tensor, context: Context) -> Tensor | None:
-        if not is_packable(context) or not torch.is_autocast_enabled("cpu"):
+        if not is_packable(context) or torch.is_autocast_enabled("cpu") is not (dtype == torch.bfloat16):
             return None
         tokens, texts = pack(x, context, tokens_read(), filled=True)
         if not texts.count:
@@ -60,7 +65,7 @@ def _run_of(stack: Stack) -> RunStack:
         blocks: list[Any] = list(stack.blocks)
         every = int(stack.checkpoint_activations) if torch.is_grad_enabled() else 0
         post = blocks[0].order == "post"
-        state = (tokens.to(HALF),) * 2 if post else (tokens, _normed(blocks[0].attn_norm, tokens))
+        state = (tokens.to(dtype),) * 2 if post else (tokens, blocks[0].attn_norm(tokens).to(dtype))
         for index, block in enumerate(blocks):
             own = blocks[index + 1].attn_norm if index + 1 < len(blocks) else stack.norm
             reads = texts.read if index + 1 == len(blocks) else None
@@ -80,7 +85,7 @@ def _block(
     Args:
         block: The block.
         x: What its layers add to, [tokens, width].
-        normed: What the attention reads, likewise in bfloat16; with the order "post" the same.
+        normed: What the attention reads, likewise; with the order "post" the same.
         next_norm: With the order "pre", the norm of what comes out, if there is one.
         texts: Of which texts the tokens are.
         reads: The only tokens of which somebody reads what comes out.
@@ -106,8 +111,3 @@ def _joined(block: Block, x: Tensor, more: Tensor, dropout: float, norm: Any) ->
         return x, x
     summed, normed = add_and_norm(x, more, dropout, norm)
     return (normed, normed) if block.order == "post" else (summed, normed)
-
-
-def _normed(norm: Any, x: Tensor) -> Tensor:
-    result: Tensor = norm(x)
-    return result.to(HALF)

@@ -1,7 +1,7 @@
-"""Layers of a block in bfloat16 with gradients: what autocast computes, in fewer passes over memory.
+"""Layers of a block on a CPU with gradients: what torch computes, in fewer passes over memory.
 
-Weights stay as they are. What a gradient needs and is soon computed, such as an activation or the copies of weights in
-bfloat16, is not kept but computed again.
+All is in the type of what comes in: float32, or bfloat16 as under autocast. Weights stay as they are. What a gradient
+needs and is soon computed, such as an activation or the copies of weights in bfloat16, is not kept but computed again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ..engine.packing import Bucket
 
 __all__ = ["add_and_norm", "attend", "feed_forward", "linear"]
 
-HALF = torch.bfloat16
+INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+"""Of as many bits."""
 BITS = 16
 """Random bits that decide whether a number is dropped: probabilities are exact to 2^-17."""
 SIGN = -(2**15)
@@ -31,13 +32,13 @@ TURNED = 64
 
 
 def linear(x: Tensor, *layers: nn.Linear) -> Tensor:
-    """Linear layers beside each other: [tokens, inputs] to [tokens, all outputs], bfloat16."""
+    """Linear layers beside each other: [tokens, inputs] to [tokens, all outputs]."""
     result: Tensor = _Linear.apply(x, layers, *_parameters(layers))  # type: ignore[no-untyped-call]
     return result
 
 
 def feed_forward(x: Tensor, up: nn.Linear, activation: Callable[[Tensor], Tensor], down: nn.Linear) -> Tensor:
-    """Two linear layers with an activation in between, [tokens, width] bfloat16 to the same."""
+    """Two linear layers with an activation in between, [tokens, width] to the same."""
     result: Tensor = _FeedForward.apply(x, up, activation, down, *_parameters((up, down)))  # type: ignore[no-untyped-call]
     return result
 
@@ -47,12 +48,12 @@ def add_and_norm(x: Tensor, more: Tensor, dropout: float, norm: nn.LayerNorm) ->
 
     Args:
         x: [tokens, width], any type.
-        more: What is added, likewise in bfloat16.
+        more: What is added, likewise.
         dropout: The probability to drop numbers of it.
         norm: The norm.
 
     Returns:
-        The sum in the type of `x`, and what is normed in bfloat16.
+        The sum in the type of `x`, and what is normed in that of `more`.
     """
     summed, normed = _AddAndNorm.apply(x, more, dropout, norm, norm.weight, norm.bias)  # type: ignore[no-untyped-call]
     return summed, normed
@@ -62,14 +63,14 @@ def attend(parts: Tensor, heads: int, scale: float, dropout: float, buckets: Seq
     """Attention of texts, each over itself.
 
     Args:
-        parts: Queries, keys and values beside each other, [tokens, 3 * width] bfloat16.
+        parts: Queries, keys and values beside each other, [tokens, 3 * width].
         heads: How many.
         scale: What scores are multiplied with.
         dropout: The probability to drop a probability.
         buckets: The texts.
 
     Returns:
-        [tokens, width] bfloat16.
+        [tokens, width].
     """
     result: Tensor = _Attend.apply(parts, heads, scale, dropout, buckets)  # type: ignore[no-untyped-call]
     return result
@@ -79,9 +80,9 @@ def _parameters(layers: Sequence[nn.Linear]) -> list[Tensor | None]:
     return [*(layer.weight for layer in layers), *(layer.bias for layer in layers)]
 
 
-def _copy(*layers: nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """Weights and biases of layers beside each other in bfloat16."""
-    weight, bias = (None if part is None else part.to(HALF) for part in together(layers))
+def _copy(dtype: torch.dtype, *layers: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weights and biases of layers beside each other in a type."""
+    weight, bias = (None if part is None else part.to(dtype) for part in together(layers))
     assert weight is not None
     return weight, bias
 
@@ -115,15 +116,19 @@ def _random(shape: torch.Size) -> Tensor:
     return draws.view(torch.int16)[:count].view(shape)
 
 
-def _dropped(shape: torch.Size, probability: float) -> Tensor:
-    """Int16: the sign where a number is dropped, else 0."""
-    return _random(shape).lt_(round(probability * 2**BITS) + SIGN).mul_(SIGN)
+def _mark_dropped(weights: Tensor, probability: float) -> None:
+    """Makes what is dropped less than nothing, so that one tensor tells both."""
+    integers = INTEGERS[weights.dtype]
+    dropped = _random(weights.shape).lt_(round(probability * 2**BITS) + SIGN).to(integers)
+    weights.view(integers).bitwise_or_(dropped.mul_(torch.iinfo(integers).min))
 
 
-def _kept(shape: torch.Size, probability: float) -> Tensor:
-    """Bfloat16: 0 where a number is dropped, else 1."""
-    one = int(torch.ones((), dtype=HALF).view(torch.int16))
-    return _random(shape).ge_(round(probability * 2**BITS) + SIGN).mul_(one).view(HALF)
+def _kept(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
+    """0 where a number is dropped, else 1."""
+    kept = _random(shape).ge_(round(probability * 2**BITS) + SIGN)
+    if dtype == torch.float32:
+        return kept.float()
+    return kept.mul_(int(torch.ones((), dtype=dtype).view(torch.int16))).view(dtype)
 
 
 class _Linear(Function):
@@ -131,13 +136,13 @@ class _Linear(Function):
     def forward(ctx: Any, x: Tensor, layers: Sequence[nn.Linear], *parameters: Tensor | None) -> Tensor:
         ctx.layers = layers
         ctx.save_for_backward(x, *parameters)
-        return F.linear(x, *_copy(*layers))
+        return F.linear(x, *_copy(x.dtype, *layers))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, *_ = ctx.saved_tensors  # the parameters, too, so that torch says when one was changed in the meantime
-        back = gradient @ _copy(*ctx.layers)[0] if ctx.needs_input_grad[0] else None
+        back = gradient @ _copy(x.dtype, *ctx.layers)[0] if ctx.needs_input_grad[0] else None
         return back, None, *_gradients(gradient, x, ctx.layers, ctx.needs_input_grad[2:])
 
 
@@ -146,10 +151,10 @@ class _FeedForward(Function):
     def forward(
         ctx: Any, x: Tensor, up: nn.Linear, activation: Any, down: nn.Linear, *parameters: Tensor | None
     ) -> Tensor:
-        hidden = F.linear(x, *_copy(up))
+        hidden = F.linear(x, *_copy(x.dtype, up))
         ctx.layers, ctx.activation = (up, down), activation
         ctx.save_for_backward(x, hidden, *parameters)
-        return F.linear(activation(hidden), *_copy(down))
+        return F.linear(activation(hidden), *_copy(x.dtype, down))
 
     @staticmethod
     @once_differentiable
@@ -161,10 +166,10 @@ class _FeedForward(Function):
             hidden = hidden.detach().requires_grad_()
             active = ctx.activation(hidden)
         down_weight, down_bias = _gradients(gradient, active.detach(), (down,), (of_weights[1], of_biases[1]))
-        (back,) = torch.autograd.grad(active, hidden, gradient @ _copy(down)[0])
+        (back,) = torch.autograd.grad(active, hidden, gradient @ _copy(x.dtype, down)[0])
         del active
         up_weight, up_bias = _gradients(back, x, (up,), (of_weights[0], of_biases[0]))
-        back = back @ _copy(up)[0] if ctx.needs_input_grad[0] else None
+        back = back @ _copy(x.dtype, up)[0] if ctx.needs_input_grad[0] else None
         return back, None, None, None, up_weight, down_weight, up_bias, down_bias
 
 
@@ -173,13 +178,13 @@ class _AddAndNorm(Function):
     def forward(
         ctx: Any, x: Tensor, more: Tensor, dropout: float, norm: nn.LayerNorm, weight: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        ctx.scale, ctx.shape = 1 / (1 - dropout), norm.normalized_shape
-        kept = _kept(more.shape, dropout) if dropout else None
+        ctx.scale, ctx.shape, ctx.dtype = 1 / (1 - dropout), norm.normalized_shape, more.dtype
+        kept = _kept(more.shape, dropout, more.dtype) if dropout else None
         summed = x + more if kept is None else torch.addcmul(x, more, kept, value=ctx.scale)
         normed, mean, deviation = torch.native_layer_norm(summed, ctx.shape, weight, bias, norm.eps)
         ctx.save_for_backward(summed, mean, deviation, weight, bias, kept)
         ctx.set_materialize_grads(False)
-        return summed, normed.to(HALF)
+        return summed, normed.to(more.dtype)
 
     @staticmethod
     @once_differentiable
@@ -194,7 +199,7 @@ class _AddAndNorm(Function):
             back = back if of_sum is None else back.add_(of_sum)
         if back is None:
             return None, None, None, None, None, None
-        more = back.to(HALF)
+        more = back.to(ctx.dtype)
         if kept is not None:
             more = (more * kept).mul_(ctx.scale)
         return back, more, None, None, of_weight, of_bias
@@ -222,8 +227,8 @@ class _Attend(Function):
                 by_text.add_(mask)
             weights = torch.softmax(scores, -1)
             del scores
-            if dropout:  # what is dropped is kept as less than nothing, so that one tensor tells both
-                weights.view(torch.int16).bitwise_or_(_dropped(weights.shape, dropout))
+            if dropout:
+                _mark_dropped(weights, dropout)
             y = torch.bmm(weights.relu() if dropout else weights, v)
             if dropout:
                 y.mul_(1 / (1 - dropout))
@@ -255,7 +260,8 @@ class _Attend(Function):
                 back = back.mul(1 / (1 - dropout))
                 of_weights = torch.ops.aten.threshold_backward(of_weights.mul_(1 / (1 - dropout)), weights, 0)
             torch.bmm((weights.relu() if dropout else weights).mT, back, out=of_parts[2])
-            of_scores = torch._softmax_backward_data(of_weights, weights.abs() if dropout else weights, -1, HALF)
+            weights = weights.abs() if dropout else weights
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
             torch.bmm(of_scores, k, out=of_parts[0]).mul_(ctx.scale)
             torch.bmm(of_scores.mT, q, out=of_parts[1])
             of_tokens = of_parts.view(3, bucket.count, heads, bucket.length, -1).permute(1, 3, 0, 2, 4)
