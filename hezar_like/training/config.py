@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from ..configs import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, OptionError
 from ..fields import Between, Probability
 from .optimizers import OPTIMIZERS
 from .optimizers import OTHER_NAMES as OTHER_OPTIMIZERS
-from .schedules import OTHER_NAMES as OTHER_SCHEDULES
-from .schedules import SCHEDULES
+from .schedules import ON_PLATEAU, check_schedule
 
 __all__ = ["LoRAConfig", "TrainerConfig"]
 
@@ -88,9 +87,10 @@ class TrainerConfig(Config):
     weight_decay: Annotated[float, Between(0, 1e3)] = 0.0
     """Weight decay of matrices; biases and norms have none."""
     lr_scheduler: str | None = None
-    """constant, linear, cosine, exponential or noam, after the warm-up; default: constant."""
+    """constant, linear, cosine, exponential, noam, polynomial, step, multi_step, one_cycle or cyclic, after the
+    warm-up; or reduce_on_plateau, of `metric_for_best_model`; default: constant."""
     lr_scheduler_kwargs: dict[str, Any] | None = None
-    """More arguments of the schedule: `gamma` of the exponential one."""
+    """More arguments of the schedule, such as `gamma` of the exponential one; see `hezar_like.training.schedules`."""
     lr_scheduling_steps: Positive | None = None
     """The step at which the schedule ends; default: the last."""
     warmup_steps: Steps = 0
@@ -159,22 +159,23 @@ class TrainerConfig(Config):
 
     def check(self) -> None:
         super().check()
-        for what, value, known in (
-            ("optimizer", self.optimizer, {**OPTIMIZERS, **OTHER_OPTIMIZERS}),
-            ("lr_scheduler", self.lr_scheduler or "constant", {**SCHEDULES, **OTHER_SCHEDULES}),
-        ):
-            if value not in known:
-                names = ", ".join(dict.fromkeys(known))
-                raise ConfigError(f"TrainerConfig.{what} is {value!r}; it must be one of {names}.")
+        if self.optimizer not in {*OPTIMIZERS, *OTHER_OPTIMIZERS}:
+            names = ", ".join(dict.fromkeys([*OPTIMIZERS, *OTHER_OPTIMIZERS]))
+            raise ConfigError(f"TrainerConfig.optimizer is {self.optimizer!r}; it must be one of {names}.")
+        try:
+            schedule = check_schedule(self.lr_scheduler or "constant", self.lr_scheduler_kwargs or {})
+        except OptionError as error:
+            raise ConfigError(f"TrainerConfig: {error}") from None
+        if schedule == ON_PLATEAU and not self.do_evaluate:
+            raise ConfigError(f"TrainerConfig.lr_scheduler is {schedule!r}, which needs do_evaluate.")
+        if schedule == ON_PLATEAU and (self.warmup_steps or self.warmup_ratio):
+            raise ConfigError(f"TrainerConfig.lr_scheduler is {schedule!r}, which has no warm-up. Leave it out.")
         if self.label_smoothing == 1:
             raise ConfigError("TrainerConfig.label_smoothing is 1, so that nothing is learned. Give less.")
         if self.label_smoothing and self.focal_gamma:
             raise ConfigError("TrainerConfig: give label_smoothing or focal_gamma, not both.")
         if self.fused_loss and (self.label_smoothing or self.focal_gamma):
             raise ConfigError("TrainerConfig: fused_loss is a cross entropy without label_smoothing and focal_gamma.")
-        unknown = set(self.lr_scheduler_kwargs or {}) - ({"gamma"} if self.lr_scheduler == "exponential" else set())
-        if unknown:
-            raise ConfigError(f"TrainerConfig.lr_scheduler_kwargs: {self.lr_scheduler!r} takes no {min(unknown)!r}.")
         for what, usual in (("cpu_offload", False), ("reshard_after_forward", True)):
             if self.strategy != "fsdp" and getattr(self, what) is not usual:
                 raise ConfigError(f"TrainerConfig.{what} is {not usual}, which needs strategy='fsdp'.")

@@ -49,6 +49,7 @@ class Loop:
 
     Attributes:
         scaler: Scales losses in fp16.
+        plateau: The schedule, if it follows evaluations and not steps.
         sampler: Says which samples make a batch.
         saver: Saves checkpoints.
     """
@@ -58,8 +59,6 @@ class Loop:
         config = self.config
         if trainer.train_dataset is None:
             raise OptionError("there is nothing to train on. Give train_dataset.")
-        if isinstance(schedule, ReduceLROnPlateau):
-            raise OptionError("lr_scheduler is told of each step, but not of losses, which ReduceLROnPlateau needs.")
         faults.check_lengths(trainer.model, trainer.train_dataset, "train_dataset")
         if trainer.eval_dataset is not None and config.do_evaluate:
             check_metrics(trainer)
@@ -75,13 +74,17 @@ class Loop:
             options=config.optimizer_kwargs,
         )
         end = config.lr_scheduling_steps or trainer.state.total_steps
-        self.schedule = schedule or build_schedule(
+        self.schedule: Any = schedule or build_schedule(
             self.optimizer,
             config.lr_scheduler or "constant",
             warmup=config.warmup_steps or round(config.warmup_ratio * end),
             end=end,
+            mode="max" if trainer.maximizes else "min",
             **(config.lr_scheduler_kwargs or {}),
         )
+        self.plateau = self.schedule if isinstance(self.schedule, ReduceLROnPlateau) else None
+        if self.plateau is not None and (trainer.eval_dataset is None or not config.do_evaluate):
+            raise OptionError("the lr_scheduler follows evaluations. Give eval_dataset, and leave do_evaluate true.")
         self.scaler = torch.amp.GradScaler(trainer.device.type, enabled=trainer.precision == "fp16")
         self._in_step = isinstance(self.optimizer, AdamW) and not self.scaler.is_enabled()
         self._log_every = config.log_steps or max(1, trainer.state.total_steps // 100)
@@ -230,7 +233,8 @@ class Loop:
         rate, scale = self.optimizer.param_groups[0]["lr"], self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.scaler.get_scale() >= scale:  # else gradients were too large for fp16, and the step was left out
+        too_large = self.scaler.get_scale() < scale  # for fp16, so that the step was left out
+        if self.plateau is None and not too_large:
             self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if not self._settled:  # states of the optimizer are there now; what lies free between them is not needed again
@@ -308,6 +312,8 @@ class Loop:
                 self.saver.save()
             raise
         self._log(values)
+        if self.plateau is not None:
+            self.plateau.step(value)
         state.worse_evaluations += 1
         best = state.best_metric_value
         if best is None or math.isnan(best) or (value > best if trainer.maximizes else value < best):

@@ -70,12 +70,44 @@ def test_what_cannot_be_measured_is_told_before_training(tmp_path: Path) -> None
     with pytest.raises(DataError, match="eval_dataset has no samples"):
         trainer(tmp_path, eval_dataset=[])
     assert trainer(tmp_path, eval_dataset=[], do_evaluate=False, max_steps=1, save_enabled=False).train().global_step == 1
-    own = model()
-    optimizer = torch.optim.SGD(own.parameters())
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-    config = TrainerConfig(output_dir=str(tmp_path), use_cpu=True)
-    with pytest.raises(OptionError, match="which ReduceLROnPlateau needs"):
-        Trainer(own, config, classification(), optimizer=optimizer, lr_scheduler=plateau).train()
+    for evaluated, data in ((True, None), (False, causal)):
+        own = model()
+        optimizer = torch.optim.SGD(own.parameters())
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+        config = TrainerConfig(output_dir=str(tmp_path), use_cpu=True, do_evaluate=evaluated)
+        with pytest.raises(OptionError, match="the lr_scheduler follows evaluations. Give eval_dataset"):
+            Trainer(own, config, classification(), data, optimizer=optimizer, lr_scheduler=plateau).train()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["by_name", "ones_own"])
+def test_the_rate_falls_where_nothing_gets_better(tmp_path: Path, given: bool) -> None:
+    """By the evaluations' values, also those before it was stopped."""
+
+    def made(folder: str, values: list[float]) -> Trainer:
+        own, found, more = model(), iter(values), {}
+        if given:
+            optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=1)
+            more = {"optimizer": optimizer, "lr_scheduler": plateau}
+        config = TrainerConfig(
+            output_dir=str(tmp_path / folder), use_cpu=True, max_steps=8, eval_steps=1, save_steps=1, log_steps=1,
+            optimizer="sgd", learning_rate=0.1, metric_for_best_model="accuracy", keep_checkpoints=None,
+            lr_scheduler="reduce_on_plateau", lr_scheduler_kwargs={"factor": 0.5, "patience": 1},
+        )  # fmt: skip
+        result = Trainer(own, config, classification(), classification(2), metrics=["accuracy"], **more)
+        result.evaluate = lambda: {"evaluation.loss": 1.0, "evaluation.accuracy": next(found)}  # type: ignore[method-assign]
+        return result
+
+    def rates(own: Trainer) -> list[float]:
+        return [record["learning_rate"] for record in own.load_logs() if "learning_rate" in record]
+
+    whole = made("whole", [0.5, 0.6, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
+    whole.train()
+    # More is better, so that none is after the second; after two of these the rate is halved.
+    assert rates(whole) == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+    again = made("again", [0.4] * 5)
+    again.train(resume_from_checkpoint=str(whole.checkpoints_path / "00000003"))
+    assert rates(again) == pytest.approx([0.1, 0.05, 0.05, 0.025, 0.025])
 
 
 def test_texts_that_are_too_long_are_told_before_training(tmp_path: Path) -> None:
