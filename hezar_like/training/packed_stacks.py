@@ -35,8 +35,8 @@ def running_stacks(model: nn.Module, choose: Callable[[Stack], RunStack | None])
 
 
 def without_padding(stack: Stack) -> RunStack | None:
-    """What runs a stack's own blocks on nothing but tokens; None where other blocks than those here are in it."""
-    if not all(type(block) is Block and type(block.attn) is Attention for block in stack.blocks):
+    """What runs a stack's own blocks on nothing but tokens; None where it is made of others, or of compiled ones."""
+    if not all(_is_known(block) for block in stack.blocks):
         return None
     listened_to = not is_plain(stack)
 
@@ -57,3 +57,8 @@ def without_padding(stack: Stack) -> RunStack | None:
         return texts.unpack(stack.run_blocks(tokens[None], own)[0])
 
     return run
+
+
+def _is_known(block: nn.Module) -> bool:
+    # Of a compiled block, each batch's texts would be compiled.
+    return type(block) is Block and type(block.attn) is Attention and block._compiled_call_impl is None

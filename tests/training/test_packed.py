@@ -152,6 +152,23 @@ def test_what_is_listened_to_keeps_its_shape() -> None:
     assert seen == [batch["token_ids"].shape]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of torch, while it compiles
+def test_compiled_blocks_are_compiled_once() -> None:
+    own, (data, samples), graphs = model("llama_text_generation").train(), samples_of("llama_text_generation"), []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    expected = gradients(own, data.data_collator(samples), nullcontext())
+    for block in own.backbone.stack.blocks:
+        block.compile(dynamic=True, backend=backend)
+    for count in range(4, 8):
+        found = gradients(own, PackedRowsCollator(0)(samples[:count]), by_trainer(own))
+    assert_same(found, expected)
+    assert len(graphs) <= 2
+
+
 def test_adapters_are_trained_on_packed_rows(tmp_path: Path) -> None:
     own = trainer(tmp_path, without_dropout(model("llama_text_generation")), language("causal"), lora={"r": 2}).model
     data, samples = samples_of("llama_text_generation")
