@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -28,7 +30,7 @@ from hezar_like.errors import (
 )
 from hezar_like.metrics import Metric
 from hezar_like.testing import HubServer
-from hezar_like.training import Callback, EarlyStopping, TensorBoard, Trainer, TrainerConfig, read_log
+from hezar_like.training import Callback, EarlyStopping, TensorBoard, Trackio, Trainer, TrainerConfig, read_log
 from hezar_like.training.step import counted
 
 
@@ -546,51 +548,52 @@ def test_text_metrics_by_generation(tmp_path: Path) -> None:
     own.train()
 
 
-def test_tensorboard_is_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import types
+def test_tensorboard_reads_the_log(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from hezar_like.training import callbacks
-
-    def missing(module: str, *, extra: str) -> Any:
-        raise MissingDependency(f"{module} {extra}")
-
-    monkeypatch.setattr(callbacks, "require", missing)
-    with pytest.raises(MissingDependency, match="tensorboard train"):
-        TensorBoard()
-    written: list[tuple[str, float, int]] = []
-
-    class Writer:
-        def __init__(self, folder: str) -> None:
-            assert folder == str(tmp_path / "logs")
-
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            written.append((name, value, step))
-
-        def close(self) -> None:
-            written.append(("closed", 0.0, 0))
-
-    monkeypatch.setattr(callbacks, "require", lambda module, *, extra: types.SimpleNamespace(SummaryWriter=Writer))
-    own = trainer(tmp_path, max_steps=2, callbacks=[TensorBoard()], save_enabled=False)
+    fields = {"max_steps": 4, "log_steps": 1, "eval_steps": 2, "eval_dataset": classification(4, 1)}
+    own = trainer(tmp_path, callbacks=[TensorBoard()], save_enabled=False, **fields)
     own.train()
-    assert ("loss", own.load_logs()[1]["loss"], 2) in written
-    assert written[-1][0] == "closed"
+    found = EventAccumulator(str(tmp_path / "logs"))
+    found.Reload()
+    for name in ("loss", "learning_rate", "grad_norm", "evaluation.loss"):
+        expected = [(record["step"], record[name]) for record in own.load_logs() if name in record]
+        assert [event.step for event in found.Scalars(name)] == [step for step, _ in expected]
+        assert [event.value for event in found.Scalars(name)] == pytest.approx([value for _, value in expected])
 
 
-def test_trackio_is_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import types
+def test_trackio_is_told_of_the_log(tmp_path: Path) -> None:
+    """In a process of its own: Trackio reads where to keep runs when it is imported, and has threads."""
+    script = (
+        "import json, sys; from pathlib import Path; from trained import classification, trainer\n"
+        "from hezar_like.training import Trackio\n"
+        "own = trainer(Path(sys.argv[1]), max_steps=4, log_steps=1, eval_steps=2, eval_dataset=classification(4, 1),\n"
+        "              callbacks=[Trackio('films', name='first')], save_enabled=False)\n"
+        "own.train()\n"
+        "from trackio.sqlite_storage import SQLiteStorage\n"
+        "print(json.dumps([SQLiteStorage.get_logs('films', 'first'), SQLiteStorage.get_run_config('films', 'first'), own.load_logs()]))\n"
+    )
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "board"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told, config, logged = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[")))
+    assert config["max_steps"] == 4
+    for name in ("loss", "learning_rate", "evaluation.loss"):
+        expected = [(record["step"], record[name]) for record in logged if name in record]
+        assert [(record["step"], record[name]) for record in told if name in record] == expected
 
-    from hezar_like.training import Trackio, callbacks
 
-    told: list[Any] = []
-    run = types.SimpleNamespace(log=lambda numbers, step: told.append((step, numbers)), finish=lambda: told.append("finished"))
-    module = types.SimpleNamespace(init=lambda **options: told.append(options) or run)
-    monkeypatch.setattr(callbacks, "require", lambda name, *, extra: module)
-    own = trainer(tmp_path, max_steps=2, callbacks=[Trackio("films", space_id="me/board")], save_enabled=False)
-    own.train()
-    assert {key: told[0][key] for key in ("project", "name", "space_id")} == {"project": "films", "name": None, "space_id": "me/board"}
-    assert told[0]["config"]["max_steps"] == 2
-    assert [step for step, _ in told[1:-1]] == [1, 2] and told[-1] == "finished"
-    assert told[2][1]["loss"] == own.load_logs()[1]["loss"]
+@pytest.mark.parametrize(
+    ("create", "message"),
+    [(TensorBoard, "tensorboard.*hezar_like.train."), (lambda: Trackio("films"), "trackio.*hezar_like.trackio.")],
+)
+def test_boards_are_options(create: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorboard", "trackio"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependency, match=message):
+        create()
 
 
 def test_the_card_tells_of_the_run(tmp_path: Path, hub: HubServer) -> None:
