@@ -20,8 +20,8 @@ SMALL = 2**16
 """A matrix of up to so many numbers is multiplied with in less time than the call takes."""
 BY_ROW = (torch.float32, torch.bfloat16)
 """Types of which torch multiplies a matrix with one row as fast as it is read."""
-TURNED_ROWS = range(5, 17)
-"""For so many rows it is the weight that is multiplied with them."""
+TURNED_ROWS = range(5, 17) if torch.cpu._is_avx512_supported() else range(0)
+"""For so many rows it is the weight that is multiplied with them: with AVX2, that takes twice the time."""
 
 
 def projection(kind: Kind, *layers: nn.Linear) -> Projection:
