@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TEXTS, tiny_model
 
 from hezar_like import Model
+from hezar_like.engine import rounded
 from hezar_like.engine.devices import fastest_dtype
 from hezar_like.engine.linears import plain, projection
 from hezar_like.engine.memory import ROWS, read_by_parts, release
@@ -189,8 +190,28 @@ def test_one_row_needs_no_packed_copy(bias: bool) -> None:
     assert difference(found, layer.double()(x.double())) <= 0.02
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("by_fbgemm", [False, True], ids=["onednn", "fbgemm"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_rows_in_8_bits_do_not_know_of_each_other(bias: bool, by_fbgemm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_fbgemm:
+        monkeypatch.setattr(rounded, "_lacks_vnni", lambda: True)
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(64, 48, bias), torch.randn(9, 64) * torch.logspace(-3, 3, 9)[:, None]
+    run, wanted = projection("int8", layer).run, layer(x)
+    found = run(x)
+    assert (found - wanted).norm() <= 0.03 * wanted.norm()
+    assert torch.allclose(run(x[2:5]), found[2:5], rtol=1e-6)
+    x[4, 7], x[6, 1] = float("nan"), float("inf")
+    odd = run(x)
+    assert odd[4].isnan().all() and not odd[6].isfinite().any()
+    others = [0, 1, 2, 3, 5, 7, 8]
+    assert torch.equal(odd[others], found[others])
+
+
 WITHOUT_VNNI = """
 import torch
+from hezar_like.engine import rounded
 from hezar_like.engine.linears import projection
 torch.cpu._is_vnni_supported = lambda: False
 torch.manual_seed(0)
