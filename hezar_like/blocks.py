@@ -71,6 +71,14 @@ class Context:
         """Whether every text looks at itself only, and its padding can be left out."""
         return self.encoded is None and (self.mask is None or self.present is not None)
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there is padding between tokens of a text; without it they would stand nearer to each other."""
+        if self.present is None or self.present.size(1) < 3:
+            return False
+        begins = (self.present[:, 1:] & ~self.present[:, :-1]).sum(1) + self.present[:, 0]
+        return bool((begins > 1).any())
+
     def look(self, queries: int, keys: int, window: int | None, device: torch.device) -> tuple[Tensor | None, bool]:
         """All rules on who sees whom, as `Attention` takes them: a mask, and whether to look at no later key.
 
@@ -231,14 +239,24 @@ class Stack(nn.Module):
         if self.bias is not None and context.bias is None:
             past = 0 if context.cache is None else context.cache.length
             context.bias = self.bias(x.size(1), past + x.size(1)).to(x.dtype)
-        run = substitute(self)
-        if run is not None and context.is_plain and (context.cache is not None or context.is_packable):
-            result: Tensor = run(x, context)
-            return result
-        run = trained(self)
-        if run is not None and context.is_plain and context.cache is None and (found := run(x, context)) is not None:
-            return cast(Tensor, found)
+        if context.is_plain:
+            run = substitute(self)
+            if run is not None and (
+                context.cache is not None or (context.is_packable and not self._has_gaps_that_count(context))
+            ):
+                result: Tensor = run(x, context)
+                return result
+            run = trained(self)
+            if run is not None and context.cache is None and not self._has_gaps_that_count(context):
+                found: Tensor | None = run(x, context)
+                if found is not None:
+                    return found
         return self.run_blocks(x, context)
+
+    def _has_gaps_that_count(self, context: Context) -> bool:
+        """Whether tokens would come nearer to each other, and that changes how they see each other."""
+        windows = [cast(Block, block).attn.window for block in self.blocks]
+        return (context.bias is not None or any(window is not None for window in windows)) and context.has_gaps
 
     def run_blocks(self, x: Tensor, context: Context) -> Tensor:
         """What `forward` does where nothing runs in place of the blocks."""

@@ -153,6 +153,17 @@ def test_padding_may_stand_on_the_left(name: str) -> None:
         assert difference(model.run({**left, "position_ids": positions})[key], expected) <= SAME
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "fields"), [("t5_sequence_labeling", {}), ("mistral_text_generation", {"sliding_window": 2})])
+def test_padding_may_stand_between_tokens(name: str, fields: dict[str, Any]) -> None:
+    """Where distances count, they stay what they are."""
+    model, ids, mask = tiny_model(name, **fields), torch.randint(5, 100, (2, 9)), torch.ones(2, 9, dtype=torch.int64)
+    mask[0, 4] = mask[1, 7:] = 0
+    expected = model(token_ids=ids, attention_mask=mask).logits[mask.bool()]
+    with accelerated(model):
+        assert difference(model(token_ids=ids, attention_mask=mask).logits[mask.bool()], expected) <= REORDERED
+
+
 def numbers(result: Any) -> list[float]:
     """All numbers in results, in their order."""
     if isinstance(result, Tensor):

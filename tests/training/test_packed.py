@@ -98,6 +98,18 @@ def test_padding_is_left_out_where_it_can_be(name: str) -> None:
     assert_same(gradients(own, batch, by_trainer(own)), gradients(own, batch, nullcontext()))
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("mistral_text_generation", {"sliding_window": 3}), ("t5_sequence_labeling", {}), ("bert_sequence_labeling", {})],
+)
+def test_tokens_do_not_come_nearer_where_there_is_padding_between_them(name: str, fields: dict[str, Any]) -> None:
+    data, samples = samples_of(name)
+    own, batch = without_dropout(model(name, **fields)).train(), data.data_collator(samples)
+    batch["attention_mask"][:, 2] = 0
+    batch["labels"][:, 2:4] = -100
+    assert_same(gradients(own, batch, by_trainer(own)), gradients(own, batch, nullcontext()))
+
+
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("name", ["llama_text_generation", "t5_text_generation", "gemma2_text_generation"])
 def test_activations_computed_again_are_the_same(name: str, every: int) -> None:
