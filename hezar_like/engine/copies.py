@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from .memory import give_back_freed, release
 from .weights import SeenWeights
 
-__all__ = ["beside", "copied", "forget_copies", "together"]
+__all__ = ["as_one", "beside", "copied", "forget_copies", "together"]
 
 TIDY_BYTES = 2**25
 """After copies of so much memory of weights, what they left free is given back."""
@@ -70,13 +70,21 @@ def _see_what_optimizers_change() -> None:
 
 def together(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     """The weights of layers beside each other, and their biases, zeros for those that have none."""
-    if len(layers) == 1:
-        bias = layers[0].bias
-        return layers[0].weight.detach(), None if bias is None else bias.detach()
-    weight = torch.cat([layer.weight.detach() for layer in layers])
-    if all(layer.bias is None for layer in layers):
+    return as_one([layer.weight for layer in layers], [layer.bias for layer in layers])
+
+
+def as_one(weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """The same of weights, [outputs, inputs] each, and as many biases."""
+    if len(weights) == 1:
+        (bias,) = biases
+        return weights[0].detach(), None if bias is None else bias.detach()
+    weight = torch.cat([part.detach() for part in weights])
+    if all(bias is None for bias in biases):
         return weight, None
-    zeros = [weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
+    zeros = [
+        weight.new_zeros(len(part)) if bias is None else bias.detach()
+        for part, bias in zip(weights, biases, strict=True)
+    ]
     return weight, torch.cat(zeros)
 
 

@@ -7,7 +7,7 @@ needs and is soon computed, such as an activation or the copies of weights in bf
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..engine.copies import together
+from ..engine.copies import as_one
 from ..engine.packing import Bucket
 
 __all__ = ["add_and_norm", "attend", "feed_forward", "linear"]
@@ -33,13 +33,13 @@ TURNED = 64
 
 def linear(x: Tensor, *layers: nn.Linear) -> Tensor:
     """Linear layers beside each other: [tokens, inputs] to [tokens, all outputs]."""
-    result: Tensor = _Linear.apply(x, layers, *_parameters(layers))  # type: ignore[no-untyped-call]
+    result: Tensor = _Linear.apply(x, *_parameters(layers))  # type: ignore[no-untyped-call]
     return result
 
 
 def feed_forward(x: Tensor, up: nn.Linear, activation: Callable[[Tensor], Tensor], down: nn.Linear) -> Tensor:
     """Two linear layers with an activation in between, [tokens, width] to the same."""
-    result: Tensor = _FeedForward.apply(x, up, activation, down, *_parameters((up, down)))  # type: ignore[no-untyped-call]
+    result: Tensor = _FeedForward.apply(x, activation, *_parameters((up, down)))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -80,9 +80,12 @@ def _parameters(layers: Sequence[nn.Linear]) -> list[Tensor | None]:
     return [*(layer.weight for layer in layers), *(layer.bias for layer in layers)]
 
 
-def _copy(dtype: torch.dtype, *layers: nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """Weights and biases of layers beside each other in a type."""
-    weight, bias = (None if part is None else part.to(dtype) for part in together(layers))
+def _copy(dtype: torch.dtype, parameters: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Weights beside each other, and the biases that follow them, in a type."""
+    count = len(parameters) // 2
+    weight, bias = (
+        None if part is None else part.to(dtype) for part in as_one(cast(Any, parameters[:count]), parameters[count:])
+    )
     assert weight is not None
     return weight, bias
 
@@ -96,10 +99,11 @@ def _turned(x: Tensor) -> Tensor:
 
 
 def _gradients(
-    gradient: Tensor, x: Tensor, layers: Sequence[nn.Linear], needed: Sequence[bool]
+    gradient: Tensor, x: Tensor, parameters: Sequence[Tensor | None], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Of the weights of layers beside each other, and then of their biases; `needed` says of which."""
-    sizes, count = [layer.out_features for layer in layers], len(layers)
+    """Of weights beside each other, and of the biases that follow them; `needed` says of which."""
+    count = len(parameters) // 2
+    sizes = [len(cast(Tensor, weight)) for weight in parameters[:count]]
     weights: Sequence[Tensor | None] = [None] * count
     biases: Sequence[Tensor | None] = [None] * count
     if any(needed[:count]):
@@ -133,44 +137,41 @@ def _kept(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
 
 class _Linear(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layers: Sequence[nn.Linear], *parameters: Tensor | None) -> Tensor:
-        ctx.layers = layers
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, *parameters)
-        return F.linear(x, *_copy(x.dtype, *layers))
+        return F.linear(x, *_copy(x.dtype, parameters))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, *_ = ctx.saved_tensors  # the parameters, too, so that torch says when one was changed in the meantime
-        back = gradient @ _copy(x.dtype, *ctx.layers)[0] if ctx.needs_input_grad[0] else None
-        return back, None, *_gradients(gradient, x, ctx.layers, ctx.needs_input_grad[2:])
+        x, *parameters = ctx.saved_tensors
+        back = gradient @ _copy(x.dtype, parameters)[0] if ctx.needs_input_grad[0] else None
+        return back, *_gradients(gradient, x, parameters, ctx.needs_input_grad[1:])
 
 
 class _FeedForward(Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, up: nn.Linear, activation: Any, down: nn.Linear, *parameters: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, activation: Any, *parameters: Tensor | None) -> Tensor:
+        up, down = parameters[::2], parameters[1::2]
         hidden = F.linear(x, *_copy(x.dtype, up))
-        ctx.layers, ctx.activation = (up, down), activation
+        ctx.activation = activation
         ctx.save_for_backward(x, hidden, *parameters)
         return F.linear(activation(hidden), *_copy(x.dtype, down))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, hidden, *_ = ctx.saved_tensors
-        up, down = ctx.layers
-        of_weights, of_biases = ctx.needs_input_grad[4:6], ctx.needs_input_grad[6:]
+        x, hidden, *parameters = ctx.saved_tensors
+        (up, down), needed = (parameters[::2], parameters[1::2]), ctx.needs_input_grad[2:]
         with torch.enable_grad():
             hidden = hidden.detach().requires_grad_()
             active = ctx.activation(hidden)
-        down_weight, down_bias = _gradients(gradient, active.detach(), (down,), (of_weights[1], of_biases[1]))
+        down_weight, down_bias = _gradients(gradient, active.detach(), down, needed[1::2])
         (back,) = torch.autograd.grad(active, hidden, gradient @ _copy(x.dtype, down)[0])
         del active
-        up_weight, up_bias = _gradients(back, x, (up,), (of_weights[0], of_biases[0]))
+        up_weight, up_bias = _gradients(back, x, up, needed[::2])
         back = back @ _copy(x.dtype, up)[0] if ctx.needs_input_grad[0] else None
-        return back, None, None, None, up_weight, down_weight, up_bias, down_bias
+        return back, None, up_weight, down_weight, up_bias, down_bias
 
 
 class _AddAndNorm(Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +338,20 @@ def test_a_weight_that_changes_before_its_gradient_is_told() -> None:
         layer.weight.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_gradients_are_those_of_the_weights_that_were_used() -> None:
+    """Whatever stands in the layer when they are computed, as after `torch.func.functional_call`."""
+    own, batch = without_dropout(model()).train(), batches("bert_text_classification")[0]
+    others = {name: (p.detach() * 1.5).requires_grad_() for name, p in own.named_parameters()}
+    found = []
+    for context in (nullcontext(), running(own, None)):
+        with context:
+            given = {f"model.{name}": weight for name, weight in others.items()}
+            loss = torch.func.functional_call(TrainingStep(own), given, (dict(batch),))["loss"]
+        found.append(torch.autograd.grad(loss, list(others.values())))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_used_twice_has_the_sum_of_gradients() -> None:
