@@ -15,7 +15,7 @@ from ..layers.norms import RMSNorm
 from ..layers.substitutes import parts_of
 from .weights import SeenWeights
 
-__all__ = ["Anatomy", "is_plain", "plain_parts"]
+__all__ = ["Anatomy", "has_own_methods", "is_plain", "plain_parts"]
 
 HOOKS = attrgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 LAYERS: Mapping[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {
@@ -23,6 +23,8 @@ LAYERS: Mapping[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {
     MLP: attrgetter("gate", "up", "down"),
 }
 """The linear layers of a layer."""
+METHODS: Mapping[type[nn.Module], frozenset[str]] = {kind: frozenset(vars(kind)) for kind in (Attention, MLP, Block)}
+"""What somebody may replace on one layer, such as `attend`."""
 SETTINGS: Mapping[type[nn.Module], Callable[[Any], Any]] = {
     Attention: attrgetter("num_heads", "head_dim", "scale", "softcap", "window", "rotary", "q_norm", "k_norm"),
     MLP: attrgetter("activation"),
@@ -62,11 +64,18 @@ def plain_parts(stack: Stack) -> list[nn.Module] | None:
         if part.__dict__.get("_compiled_call_impl") is not None:
             return None
         kind = type(part)
+        if has_own_methods(part):
+            return None
         if kind in LAYERS and any(layer is not None and type(layer) is not nn.Linear for layer in LAYERS[kind](part)):
             return None
         if kind is Block and not _has_plain_parts(part):
             return None
     return parts[1:] if all(type(block) is Block for block in stack.blocks) else None
+
+
+def has_own_methods(part: nn.Module) -> bool:
+    """Whether something was put in place of a method, on this block or layer only."""
+    return not METHODS.get(type(part), frozenset()).isdisjoint(part.__dict__)
 
 
 def is_plain(stack: Stack) -> bool:

@@ -271,7 +271,7 @@ def noted(called: list[str], forward: Any, *args: Any, **kwargs: Any) -> Tensor:
 
 def test_what_somebody_put_in_runs() -> None:
     called = []
-    for change in ("hook", "layer", "forward", "block", "global"):
+    for change in ("hook", "layer", "forward", "attend", "_attend", "block", "global"):
         model = tiny_model("gpt2_text_generation")
         stack, handle = stack_of(model), None
         if change == "hook":
@@ -287,6 +287,10 @@ def test_what_somebody_put_in_runs() -> None:
         elif change == "forward":
             attention = stack.blocks[0].attn
             attention.forward = partial(noted, called, attention.forward)
+        elif change in ("attend", "_attend"):
+            of = stack.blocks[0] if change == "_attend" else stack.blocks[0].attn
+            before = getattr(of, change)
+            setattr(of, change, lambda *given, before=before, name=change: called.append(name) or before(*given))
         elif change == "block":
 
             class Own(type(stack.blocks[0])):  # type: ignore[misc]
