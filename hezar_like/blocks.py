@@ -36,8 +36,8 @@ class Context:
         memories: For each block earlier inputs of it, [batch, length, width]; they are normed and seen like the others.
         trace: Collects what the caller wants to see.
         rows: The batch, for what sees tokens without it.
-        attend: What attends in place of the layer, called like `Attention.attend` with the layer before; it decides who
-            sees whom.
+        attend: What attends in place of the layer, given it, queries, keys and values; it decides who sees whom, and
+            goes with nothing here but positions.
     """
 
     mask: Tensor | None = None
@@ -186,9 +186,11 @@ class Block(nn.Module):
         return x + self.dropout(y if out_norm is None else out_norm(y))
 
     def _attend(self, x: Tensor, context: Context, index: int, memory: Tensor | None) -> Tensor:
+        if context.attend is not None:  # attention of another kind may not take `instead`
+            return self.attn(x, rotation=context.rotation(self.attn.rotary), instead=context.attend)
         cache = None if context.cache is None else context.cache.own[index]
         source = None if memory is None else torch.cat((memory, x), 1)
-        mask, causal = (None, False) if context.attend is not None else self.look(x, context, index)
+        mask, causal = self.look(x, context, index)
         return self.attn(
             x,
             source,
@@ -198,7 +200,6 @@ class Block(nn.Module):
             cache=cache,
             head_mask=None if context.head_mask is None else context.head_mask[index],
             probabilities=context.trace.attentions,
-            instead=context.attend,
         )
 
     def _attend_encoded(self, x: Tensor, context: Context, index: int) -> Tensor:

@@ -181,6 +181,27 @@ def test_compiled_blocks_are_compiled_once() -> None:
     assert len(graphs) <= 2
 
 
+@pytest.mark.parametrize("part", ["attention", "block"])
+def test_what_attends_in_its_own_way_does_so(part: str) -> None:
+    class Doubled(Attention):
+        """One that was written before there was `instead`."""
+
+        def forward(self, x: Tensor, source: Any = None, *, mask: Any = None, causal: bool = False, rotation: Any = None,
+                    cache: Any = None, head_mask: Any = None, probabilities: Any = None) -> Tensor:
+            return 2 * super().forward(x, source, mask=mask, causal=causal, rotation=rotation, cache=cache,
+                                       head_mask=head_mask, probabilities=probabilities)  # fmt: skip
+
+    own, (data, samples) = without_dropout(model("llama_text_generation")).train(), samples_of("llama_text_generation")
+    block = own.backbone.stack.blocks[0]
+    if part == "attention":
+        block.attn.__class__ = Doubled
+    else:
+        block._attend = lambda *given, before=block._attend: 2 * before(*given)
+    expected = gradients(own, data.data_collator(samples), nullcontext())
+    for context in (nullcontext(), by_trainer(own)):
+        assert_same(gradients(own, PackedRowsCollator(0)(samples), context), expected)
+
+
 def test_adapters_are_trained_on_packed_rows(tmp_path: Path) -> None:
     own = trainer(tmp_path, without_dropout(model("llama_text_generation")), language("causal"), lora={"r": 2}).model
     data, samples = samples_of("llama_text_generation")
