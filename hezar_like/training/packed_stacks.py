@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from ..blocks import Block, Context, Stack
-from ..engine.anatomy import is_plain
+from ..engine.anatomy import has_own_methods, is_plain
 from ..engine.attending import attend_each_text
 from ..engine.packing import has_texts, is_packable, pack
 from ..layers import Attention
@@ -59,6 +61,9 @@ def without_padding(stack: Stack) -> RunStack | None:
     return run
 
 
-def _is_known(block: nn.Module) -> bool:
-    # Of a compiled block, each batch's texts would be compiled.
-    return type(block) is Block and type(block.attn) is Attention and block._compiled_call_impl is None
+def _is_known(block: Any) -> bool:
+    """Whether a block attends by what its context says; its parameters may be shards."""
+    known = type(block) is Block or type(block).__bases__ == (FSDPModule, Block)
+    if not known or type(block.attn) is not Attention or has_own_methods(block) or has_own_methods(block.attn):
+        return False
+    return block._compiled_call_impl is None  # else each batch's texts would be compiled

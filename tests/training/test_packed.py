@@ -11,10 +11,11 @@ import pytest
 import torch
 from tiny_models import text_models
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from trained import classification, language, model, tagging, trainer, without_dropout
 from varlen_kernel import Kernel
 
-from hezar_like.blocks import Stack
+from hezar_like.blocks import Block, Stack
 from hezar_like.engine import flash
 from hezar_like.errors import ConfigError
 from hezar_like.layers import Attention
@@ -122,9 +123,18 @@ def test_activations_computed_again_are_the_same(name: str, every: int) -> None:
     assert_same(gradients(own, batch, by_blocks(own)), expected)
 
 
+class ShardedBlock(FSDPModule, Block):
+    """What a block is when its parameters are shards."""
+
+    __new__ = Block.__new__
+
+
+@pytest.mark.parametrize("kind", [Block, ShardedBlock])
 @pytest.mark.parametrize("name", ["bert_sequence_labeling", "llama_text_generation"])
-def test_no_text_looks_at_all_tokens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_text_looks_at_all_tokens(name: str, kind: type[Block], monkeypatch: pytest.MonkeyPatch) -> None:
     own, seen = without_dropout(model(name)).train(), []
+    for block in own.backbone.stack.blocks:
+        block.__class__ = kind
     attend = Attention.attend
 
     def watched(self: Attention, q: Tensor, k: Tensor, *others: Any) -> Tensor:
