@@ -33,6 +33,9 @@ COPIED_BYTES = 2**27
 """Float32 weights of a stack, or of a last layer, up to this size are copied for few rows; of larger ones a copy would
 take too much memory."""
 
+BY_FLOAT16 = ("x86", "fbgemm")
+"""What torch may multiply rounded weights by that knows float16; on ARM it has another."""
+
 
 class Projection(NamedTuple):
     """Linear layers beside each other, as operations.
@@ -57,7 +60,9 @@ def kind_for(weight: Tensor, quantize: Quantization | None) -> Kind:
     if weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "packed"
     # Where the processor multiplies no bfloat16, torch takes ten times as long for it; float16 has all of its digits.
-    return "half" if weight.dtype in (torch.float16, torch.bfloat16) else "plain"
+    # What is beyond its range stays float32.
+    multiplied = torch.backends.quantized.engine in BY_FLOAT16
+    return "half" if multiplied and weight.dtype in (torch.float16, torch.bfloat16) else "plain"
 
 
 def is_copied(*weights: Tensor) -> bool:

@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .copies import copied
@@ -20,15 +21,26 @@ __all__ = ["in_float16", "in_four_bits", "in_int8"]
 GROUPS = (64, 32)
 """Of four bits, so many neighbours among the inputs share a scale and a zero: the first of these that divides them."""
 
+SMALLEST, LARGEST = 2.0**-15, 65504.0
+"""Where a matrix's largest number is between these, float16 has all of them as exactly as bfloat16 has that one."""
+
 
 def in_float16(*layers: nn.Linear) -> Projection:
-    """Activations are float32: only the weights, which take the time to read, are rounded."""
+    """Activations are float32: only the weights, which take the time to read, are rounded, where float16 has them."""
     operation: Any = torch.ops.quantized.linear_dynamic_fp16.default
 
     def pack(weight: Tensor, bias: Tensor | None) -> Any:
-        return torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), _wide(bias))
+        wide, own = weight.float().contiguous(), _wide(bias)
+        most = float(torch.linalg.vector_norm(wide, float("inf")))
+        if most and not SMALLEST <= most <= LARGEST:  # infinity and NaN stay what they are, too
+            return wide, own
+        return torch.ops.quantized.linear_prepack_fp16(wide, own)
 
-    return of_run(_in_parts(operation, copied("half", layers, _each_part(pack))))
+    def run(x: Tensor, part: Any) -> Tensor:
+        result: Tensor = F.linear(x, *part) if isinstance(part, tuple) else operation(x, part)
+        return result
+
+    return of_run(_in_parts(run, copied("half", layers, _each_part(pack))))
 
 
 def in_int8(*layers: nn.Linear) -> Projection:

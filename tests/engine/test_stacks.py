@@ -19,6 +19,7 @@ from hezar_like.backbones import BlankFiller, EncoderDecoder
 from hezar_like.blocks import Context, Stack
 from hezar_like.engine import running, stacks
 from hezar_like.engine.packing import pack, reading_only
+from hezar_like.engine.rounded import in_float16
 from hezar_like.engine.running import accelerated
 from hezar_like.engine.stacks import prepared
 from hezar_like.layers import Attention
@@ -99,6 +100,28 @@ def test_rounded_weights_write_nearly_the_same(name: str, form: str) -> None:
         found = stepped(model)
     for ours, plain in zip(found, expected, strict=True):
         assert 0 < difference(ours, plain) <= ROUNDED[form] * max(1.0, plain.std().item())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("number", [1e6, 1e-7, float("inf"), float("nan")])
+def test_weights_that_float16_has_not_are_not_rounded_to_it(number: float) -> None:
+    layer, x = nn.Linear(8, 4, bias=False).bfloat16(), torch.rand(3, 8)
+    layer.weight.abs_().mul_(number)
+    expected = x @ layer.weight.float().T
+    for rows in (x, x[:1]):
+        assert torch.allclose(in_float16(layer).run(rows), expected[: len(rows)], rtol=1e-5, atol=0, equal_nan=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_processors_that_multiply_no_float16_take_weights_as_they_are(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch takes another engine on ARM, where packing weights of float16 is an error."""
+    model, batch = tiny_model("llama_text_generation").to(dtype), {"token_ids": torch.randint(5, 100, (2, 9))}
+    expected = model(**batch).logits
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
+    with accelerated(model):
+        assert difference(model(**batch).logits, expected) <= ROUNDED["bfloat16"]
 
 
 @torch.no_grad()
