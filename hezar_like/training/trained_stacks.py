@@ -59,6 +59,8 @@ def _run_of(stack: Stack, dtype: torch.dtype) -> RunStack:
     def run(x: Tensor, context: Context) -> Tensor | None:
         if not is_packable(context) or torch.is_autocast_enabled("cpu") is not (dtype == torch.bfloat16):
             return None
+        if _wants_other_gradients():
+            return None
         tokens, texts = pack(x, context, tokens_read(), filled=True)
         if not texts.count:
             return None
@@ -75,6 +77,14 @@ def _run_of(stack: Stack, dtype: torch.dtype) -> RunStack:
         return texts.unpack(state[1] if post or stack.norm is not None else state[0])
 
     return run
+
+
+def _wants_other_gradients() -> bool:
+    """Whether gradients are wanted that the layers here have not: by `torch.func`, or of gradients.
+
+    Of these torch's fast attention has none either, so that who wants them switches it off.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None or not torch._C._get_flash_sdp_enabled()
 
 
 def _block(

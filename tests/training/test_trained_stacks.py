@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import text_models
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from trained import classification, language, model, tagging, trainer, without_dropout
 
 from hezar_like.blocks import Context, Stack
@@ -355,6 +356,31 @@ def test_gradients_are_those_of_the_weights_that_were_used() -> None:
         found.append(torch.autograd.grad(loss, list(others.values())))
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_gradients_are_those_of_modules() -> None:
+    """A model of one's own may ask for them in its loss."""
+    own, batch = without_dropout(model()).train(), batches("bert_text_classification")[0]
+    weight, found = own.backbone.embed.tokens.weight, []
+    for context in (nullcontext(), running(own, None)):
+        with sdpa_kernel(SDPBackend.MATH), context:
+            loss = TrainingStep(own)(dict(batch))["loss"]
+            (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+            found.append(torch.autograd.grad(gradient.square().sum(), weight)[0])
+    assert torch.allclose(*found, atol=1e-6)
+
+
+def test_torch_func_has_its_gradients() -> None:
+    own, batch = without_dropout(model()).train(), batches("bert_text_classification")[0]
+    weights = {f"model.{name}": p.detach() for name, p in own.named_parameters()}
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(TrainingStep(own), weights, (dict(batch),))["loss"]
+
+    expected = torch.func.grad(loss)(weights)
+    with running(own, None):
+        found = torch.func.grad(loss)(weights)
+    assert all(torch.equal(found[name], expected[name]) for name in weights)
 
 
 def test_a_layer_used_twice_has_the_sum_of_gradients() -> None:
