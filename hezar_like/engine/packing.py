@@ -18,7 +18,8 @@ from ..blocks import Context
 from ..layers import Rotary, Rotation
 
 __all__ = [
-    "Bucket", "Packed", "Reads", "has_texts", "is_packable", "pack", "reading_only", "rows_of_texts", "tokens_read",
+    "Bucket", "Packed", "Reads", "has_texts", "is_packable", "pack", "reading_only", "reading_padding", "rows_of_texts",
+    "tokens_read",
 ]  # fmt: skip
 
 Reads: TypeAlias = Literal["all", "first", "last"]
@@ -57,6 +58,16 @@ def rows_of_texts(span: Tensor | None) -> Iterator[None]:
         _local.span = before
 
 
+@contextmanager
+def reading_padding(read: bool) -> Iterator[None]:
+    """Says whether in this thread somebody reads what comes out at padding, which then is not left out."""
+    before, _local.padding = getattr(_local, "padding", False), read
+    try:
+        yield
+    finally:
+        _local.padding = before
+
+
 def has_texts() -> bool:
     """Whether rows hold several texts in this thread; see `rows_of_texts`."""
     return getattr(_local, "span", None) is not None
@@ -64,7 +75,9 @@ def has_texts() -> bool:
 
 def is_packable(context: Context) -> bool:
     """Whether it is known which tokens are of one text, and all of a text see each other, or those before them."""
-    return context.is_packable or (context.encoded is None and has_texts())
+    if has_texts():
+        return context.encoded is None
+    return context.is_packable and not getattr(_local, "padding", False)
 
 
 WIDTH = 16

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..backbones import Backbone, EncoderDecoder
 from ..data.packing import span_mask
-from ..engine.packing import reading_only, rows_of_texts
+from ..engine.packing import reading_only, reading_padding, rows_of_texts
 from ..errors import ConfigError, DataError
 from ..models.model import Model
 from ..outputs import BackboneOutput, ClassifierOutput
@@ -73,7 +73,8 @@ class TrainingStep(nn.Module):
         labels = inputs.get("labels")
         span = inputs.get("span")
         texts = None if span is None or "span" in self.model.forward_names else span
-        with reading_only(getattr(self.model, "tokens_read", "all")), rows_of_texts(texts):
+        reads = reading_only(getattr(self.model, "tokens_read", "all"))
+        with reads, rows_of_texts(texts), reading_padding(_has_labels_at_padding(inputs)):
             output = self._padded(inputs) if span is None else self._packed(inputs)
         found: dict[str, Any] = {k: output[k] for k in ("loss", "logits", "labels") if output.get(k) is not None}
         if labels is not None and not counted(self.model, batch):
@@ -196,6 +197,14 @@ def taken(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _parameters(model: nn.Module) -> frozenset[str] | None:
     parameters = inspect.signature(model.forward).parameters.values()
     return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else frozenset(p.name for p in parameters)
+
+
+def _has_labels_at_padding(inputs: Mapping[str, Tensor]) -> bool:
+    """Whether a collator of one's own gave labels to padding; on a GPU, which leaves none out, nobody waits for it."""
+    mask, labels = inputs.get("attention_mask"), inputs.get("labels")
+    if mask is None or labels is None or mask.shape != labels.shape or mask.ndim != 2 or not labels.is_cpu:
+        return False
+    return bool(((labels != IGNORED) & (mask == 0)).any())
 
 
 def _own_positions(backbone: Any, positions: Tensor) -> Tensor:

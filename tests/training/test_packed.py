@@ -99,6 +99,16 @@ def test_padding_is_left_out_where_it_can_be(name: str) -> None:
     assert_same(gradients(own, batch, by_trainer(own)), gradients(own, batch, nullcontext()))
 
 
+@pytest.mark.parametrize("by", [by_trainer, by_blocks])
+@pytest.mark.parametrize("name", ["gpt2_text_generation", "llama_text_generation", "bert_sequence_labeling"])
+def test_padding_with_labels_is_not_left_out(name: str, by: Callable[[Any], Any]) -> None:
+    """As by a collator of one's own, whose labels are the tokens."""
+    data, samples = samples_of(name)
+    own, batch = without_dropout(model(name)).train(), data.data_collator(samples)
+    batch["labels"] = batch["labels"].masked_fill(batch["attention_mask"] == 0, 1)
+    assert_same(gradients(own, batch, by(own)), gradients(own, batch, nullcontext()))
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [("mistral_text_generation", {"sliding_window": 3}), ("t5_sequence_labeling", {}), ("bert_sequence_labeling", {})],
