@@ -125,23 +125,42 @@ def check_schedule(name: str, options: Mapping[str, Any]) -> str:
     lacking = next((option for option in missing if option not in options), None)
     if lacking is not None:
         raise OptionError(f"lr_scheduler {name!r} needs {lacking!r}. Give it in lr_scheduler_kwargs.")
-    if name != ON_PLATEAU:
-        _check_numbers(name, options)
+    _check_values(name, options, {parameter.name: parameter.default for parameter in own})
     return name
 
 
-WHOLE = ("milestones", "step_size", "step_size_up", "step_size_down", "total_iters")
-ABOVE_ZERO = ("pct_start", "div_factor", "final_div_factor")
-
-
-def _check_numbers(name: str, options: Mapping[str, Any]) -> None:
+def _check_values(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     for option, value in options.items():
-        for number in value if option == "milestones" and isinstance(value, list | tuple) else [value]:
-            wanted = "a whole number above 0" if option in WHOLE else "above 0" if option in ABOVE_ZERO else "0 or more"
-            kind: Any = int if option in WHOLE else int | float
-            fits = isinstance(number, kind) and not isinstance(number, bool) and 0 <= number < math.inf
-            if not fits or (number == 0 and wanted != "0 or more"):
-                raise OptionError(f"lr_scheduler {name!r}: {option} is {value!r}; it must be {wanted}.")
+        fits, wanted = RULES.get(option, (_is_number, "0 or more"))
+        if not fits(value) and value is not defaults[option]:
+            raise OptionError(f"lr_scheduler {name!r}: {option} is {value!r}; it must be {wanted}.")
+
+
+def _is_number(value: Any, kind: Any = int | float) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_step(value: Any) -> bool:
+    return _is_number(value, int) and value > 0
+
+
+def _each(fits: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(fits, value))
+
+
+RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("step_size", "step_size_up", "step_size_down", "total_iters"), (_is_step, "a whole number above 0")
+    ),
+    **dict.fromkeys(("patience", "cooldown"), (partial(_is_number, kind=int), "a whole number, 0 or more")),
+    **dict.fromkeys(("div_factor", "final_div_factor"), (lambda value: _is_number(value) and value > 0, "above 0")),
+    "milestones": (partial(_each, _is_step), "whole numbers above 0, in a list"),
+    "pct_start": (lambda value: _is_number(value) and 0 < value <= 1, "above 0, and at most 1"),
+    "factor": (lambda value: _is_number(value) and value < 1, "0 or more, and below 1"),
+    "min_lr": (lambda value: _is_number(value) or _each(_is_number, value), "0 or more"),
+    "threshold_mode": (("rel", "abs").__contains__, "'rel' or 'abs'"),
+}
+"""What values of options must be, in code and in words; all others are numbers, 0 or more."""
 
 
 def factor(name: str, step: int, *, warmup: int = 0, end: int = 0, peak: float = 1.0, **options: Any) -> float:

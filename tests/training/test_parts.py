@@ -128,11 +128,24 @@ def test_each_group_has_its_own_highest_rate() -> None:
         ({"lr_scheduler": "reduce_on_plateau", "do_evaluate": False}, "needs do_evaluate"),
         ({"lr_scheduler": "reduce_on_plateau", "warmup_ratio": 0.1}, "has no warm-up"),
         ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"patient": 1}}, "takes no 'patient'"),
+        ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"patience": "2"}}, "patience is '2'; it must be a"),
+        ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"factor": 2.0}}, "factor is 2.0; .*, and below 1"),
+        ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"threshold_mode": 1}}, "must be 'rel' or 'abs'"),
+        ({"lr_scheduler": "multi_step", "lr_scheduler_kwargs": {"milestones": 3}}, "milestones is 3; .*, in a list"),
+        ({"lr_scheduler": "one_cycle", "lr_scheduler_kwargs": {"pct_start": 3}}, "pct_start is 3; .*, and at most 1"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_told(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainerConfig(**fields)
+
+
+def test_defaults_may_be_given() -> None:
+    for name, options in (
+        ("cyclic", {"step_size_down": None}), ("polynomial", {"total_iters": 0}),
+        ("reduce_on_plateau", {"min_lr": [0.1, 0], "cooldown": 0, "eps": 1e-8}),
+    ):  # fmt: skip
+        assert TrainerConfig(lr_scheduler=name, lr_scheduler_kwargs=options).lr_scheduler_kwargs == options
 
 
 def test_unknown_schedules_and_optimizers_suggest() -> None:
