@@ -215,9 +215,9 @@ def build_schedule(
         except (TypeError, ValueError) as error:
             raise OptionError(f"lr_scheduler {name!r}: {error}") from None
     formula = SCHEDULES[name]
-    return LambdaLR(
-        optimizer, [partial(_at, formula, warmup, end, group["lr"], options) for group in optimizer.param_groups]
-    )
+    # An optimizer that was scheduled before begins anew with the rate it had then.
+    peaks = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [partial(_at, formula, warmup, end, peak, options) for peak in peaks])
 
 
 def _at(

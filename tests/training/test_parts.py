@@ -148,6 +148,18 @@ def test_defaults_may_be_given() -> None:
         assert TrainerConfig(lr_scheduler=name, lr_scheduler_kwargs=options).lr_scheduler_kwargs == options
 
 
+def test_an_optimizer_that_was_scheduled_before_begins_anew() -> None:
+    optimizer, rates = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1), []
+    for _ in range(2):
+        schedule, found = build_schedule(optimizer, "cosine", warmup=0, end=4, eta_min=0.02), []
+        for _ in range(4):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        rates.append(found)
+    assert rates[0] == pytest.approx(rates[1]) and rates[0][-1] < 0.04
+
+
 def test_unknown_schedules_and_optimizers_suggest() -> None:
     with pytest.raises(OptionError, match="Did you mean 'cosine'"):
         factor("cosin", 1)
