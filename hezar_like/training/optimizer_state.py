@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.checkpoint.state_dict_saver import async_save as save_shards_later
 from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 
+from ..errors import ConfigError
 from .disk import writing
 from .distributed import rank
 from .parallel import is_sharded
@@ -64,9 +65,20 @@ def saved_optimizer(loop: Loop, folder: Path, *, later: bool) -> Callable[[], ob
 
 
 def load_optimizer(loop: Loop, folder: Path) -> None:
-    """Takes the states of a checkpoint."""
+    """Takes the states of a checkpoint.
+
+    Raises:
+        ConfigError: When it was made with a schedule of another kind.
+    """
     model, optimizer = loop.trainer.model, loop.optimizer
     saved: dict[str, Any] = torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu")
+    # Versions of torch differ in what is none of their users' business.
+    ours, theirs = ({n for n in state if n[0] != "_"} for state in (loop.schedule.state_dict(), saved["schedule"]))
+    if ours != theirs:
+        raise ConfigError(
+            f"{str(folder)!r} was made with an lr_scheduler of another kind than {type(loop.schedule).__name__}. "
+            "Resume with the one it was made with."
+        )
     whole = "optimizer" in saved
     if not whole:
         state: dict[str, Any] = {"optimizer": get_optimizer_state_dict(model, optimizer)}
@@ -80,7 +92,8 @@ def load_optimizer(loop: Loop, folder: Path) -> None:
     for group, way in zip(optimizer.param_groups, ways, strict=True):
         group.update(way)
     loop.schedule.load_state_dict(saved["schedule"])
-    loop.scaler.load_state_dict(saved["scaler"])
+    if saved["scaler"]:  # it is empty where another processor trained in float32 instead
+        loop.scaler.load_state_dict(saved["scaler"])
 
 
 def dump(value: Any, path: Path) -> None:

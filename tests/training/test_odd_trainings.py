@@ -110,6 +110,27 @@ def test_the_rate_falls_where_nothing_gets_better(tmp_path: Path, given: bool) -
     assert rates(again) == pytest.approx([0.1, 0.05, 0.05, 0.025, 0.025])
 
 
+def test_a_checkpoint_needs_its_kind_of_schedule(tmp_path: Path) -> None:
+    plateau = {"lr_scheduler": "reduce_on_plateau", "eval_dataset": classification(2)}
+    for number, (before, after) in enumerate(((plateau, {}), ({}, plateau))):
+        own = trainer(tmp_path / str(number), max_steps=2, **before)
+        own.train()
+        again = trainer(tmp_path / f"again{number}", max_steps=4, **after)
+        with pytest.raises(ConfigError, match="with an lr_scheduler of another kind than"):
+            again.train(resume_from_checkpoint=str(own.checkpoints_path / "00000002"))
+
+
+def test_training_goes_on_where_there_are_other_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of a processor without float16 has no scale of losses, which the next one begins anew."""
+    last = None
+    for steps, known in ((2, False), (4, True), (6, False)):
+        monkeypatch.setattr("hezar_like.training.precision.multiplies", lambda *_, known=known: known)
+        own = trainer(tmp_path / str(steps), max_steps=steps, num_epochs=9, mixed_precision="fp16")
+        assert own.train(resume_from_checkpoint=last).global_step == steps
+        assert own.loop.scaler.is_enabled() is known
+        last = str(own.checkpoints_path / f"{steps:08d}")
+
+
 def test_texts_that_are_too_long_are_told_before_training(tmp_path: Path) -> None:
     short, long = {"text": "a dog", "label": "dog"}, {"text": "cat " * 80, "label": "none"}
     tokenizer = model().preprocessor
