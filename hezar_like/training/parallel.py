@@ -105,7 +105,7 @@ def clip_gradients(optimizer: Optimizer, most: float, *, later: bool) -> float:
     total = torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms] or [torch.zeros(())]).norm()
     if later:
         assert isinstance(optimizer, AdamW)
-        scale = (total + LEAST) / most
+        scale = (total.float() + LEAST) / most
         optimizer.grad_scale = scale if scale > 1 else None
     else:
         for group in groups:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from trained import classification, language, model, rows, trainer
+from trained import classification, language, model, rows, trainer, without_dropout
 
 from hezar_like import Model, ModelConfig, build_dataset
 from hezar_like.errors import ConfigError, DataError, HubError, OptionError
@@ -232,6 +232,18 @@ def test_gradients_are_scaled_down_to_their_norm(tmp_path: Path, optimizer: str)
     (free, norm), (clipped, told) = found[None], found[0.05]
     assert norm == told > 0.5  # what is told is the norm before
     assert clipped == pytest.approx(free * 0.05 / norm, rel=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+def test_a_model_of_another_type_is_trained_in_it(tmp_path: Path, dtype: torch.dtype) -> None:
+    fields = {"max_steps": 3, "max_grad_norm": 0.1, "optimizer_kwargs": {"eps": 1e-4}}  # keys' biases change no scores
+    usual, own = (trainer(tmp_path / str(t), model().to(t), **fields) for t in (torch.float32, dtype))
+    for each in (usual, own):
+        without_dropout(each.model)
+        each.train()
+    assert own.model.dtype == dtype
+    for name, weight in usual.model.named_parameters():
+        assert torch.allclose(own.model.get_parameter(name).float(), weight, atol=0.01 if dtype == torch.bfloat16 else 1e-5), name
 
 
 @pytest.mark.usefixtures("any_precision")
