@@ -109,6 +109,16 @@ def test_padding_with_labels_is_not_left_out(name: str, by: Callable[[Any], Any]
     assert_same(gradients(own, batch, by(own)), gradients(own, batch, nullcontext()))
 
 
+@pytest.mark.parametrize("by", [by_trainer, by_blocks])
+@pytest.mark.parametrize("name", ["bert_text_classification", "llama_text_classification"])
+def test_texts_without_tokens_are_what_they_are(name: str, by: Callable[[Any], Any]) -> None:
+    """Not all tokenizers add tokens to an empty text."""
+    data, samples = samples_of(name)
+    own, batch = without_dropout(model(name)).train(), data.data_collator(samples)
+    batch["attention_mask"][2] = 0
+    assert_same(gradients(own, batch, by(own)), gradients(own, batch, nullcontext()))
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [("mistral_text_generation", {"sliding_window": 3}), ("t5_sequence_labeling", {}), ("bert_sequence_labeling", {})],
