@@ -7,6 +7,7 @@ needs and is soon computed, such as an activation or the copies of weights in bf
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, cast
 
 import torch
@@ -135,6 +136,18 @@ def _kept(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
     return kept.mul_(int(torch.ones((), dtype=dtype).view(torch.int16))).view(dtype)
 
 
+def _in_its_types(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass in the types of what comes in, also where it runs under autocast; it has no gradient itself."""
+
+    @wraps(backward)
+    def run(*given: Any) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return backward(*given)
+
+    result: Callable[..., Any] = once_differentiable(run)
+    return result
+
+
 class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parameters: Tensor | None) -> Tensor:
@@ -142,7 +155,7 @@ class _Linear(Function):
         return F.linear(x, *_copy(x.dtype, parameters))
 
     @staticmethod
-    @once_differentiable
+    @_in_its_types
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, *parameters = ctx.saved_tensors
         back = gradient @ _copy(x.dtype, parameters)[0] if ctx.needs_input_grad[0] else None
@@ -159,7 +172,7 @@ class _FeedForward(Function):
         return F.linear(activation(hidden), *_copy(x.dtype, down))
 
     @staticmethod
-    @once_differentiable
+    @_in_its_types
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, hidden, *parameters = ctx.saved_tensors
         (up, down), needed = (parameters[::2], parameters[1::2]), ctx.needs_input_grad[2:]
@@ -188,7 +201,7 @@ class _AddAndNorm(Function):
         return summed, normed.to(more.dtype)
 
     @staticmethod
-    @once_differentiable
+    @_in_its_types
     def backward(ctx: Any, of_sum: Tensor | None, of_normed: Tensor | None) -> Any:
         summed, mean, deviation, weight, bias, kept = ctx.saved_tensors
         back, of_weight, of_bias = of_sum, None, None
@@ -241,7 +254,7 @@ class _Attend(Function):
         return result
 
     @staticmethod
-    @once_differentiable
+    @_in_its_types
     def backward(ctx: Any, gradient: Tensor) -> Any:
         tokens, width = gradient.shape
         heads, dropout, kept = ctx.heads, ctx.dropout, ctx.saved_tensors

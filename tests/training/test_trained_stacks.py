@@ -383,6 +383,17 @@ def test_torch_func_has_its_gradients() -> None:
     assert all(torch.equal(found[name], expected[name]) for name in weights)
 
 
+def test_a_backward_pass_under_autocast_is_the_same() -> None:
+    own, batch = without_dropout(model()).train(), batches("bert_text_classification")[0]
+    weight, found = own.backbone.stack.blocks[0].attn.q.weight, []
+    for under in (nullcontext(), torch.autocast("cpu", HALF)):
+        with running(own, None):
+            loss = TrainingStep(own)(dict(batch))["loss"]
+        with under:
+            found.append(torch.autograd.grad(loss, weight)[0])
+    assert F.cosine_similarity(*(gradient.flatten() for gradient in found), dim=0) > 0.999
+
+
 def test_a_layer_used_twice_has_the_sum_of_gradients() -> None:
     layer, x = nn.Linear(8, 8), torch.randn(40, 8).bfloat16()
     trained_layers.linear(trained_layers.linear(x, layer), layer).float().square().sum().backward()
