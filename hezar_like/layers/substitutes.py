@@ -31,8 +31,15 @@ def is_autocast() -> bool:
 
 
 def trained(module: nn.Module) -> Callable[..., Any] | None:
-    """What takes a module's place in this call while it is trained."""
-    return TRAINED.get(module) if TRAINED else None
+    """What takes a module's place in this call while it is trained: nothing where it may be run again without that."""
+    return TRAINED.get(module) if TRAINED and not _is_run_twice(module) else None
+
+
+def _is_run_twice(module: nn.Module) -> bool:
+    """Whether somebody may have the module run again for its gradients, as `torch.utils.checkpoint` does around it."""
+    if not torch.is_grad_enabled():
+        return module.training
+    return torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
 
 
 def parts_of(module: nn.Module) -> list[nn.Module]:

@@ -12,6 +12,7 @@ import torch
 from tiny_models import text_models
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
+from torch.utils.checkpoint import checkpoint
 from trained import classification, language, model, tagging, trainer, without_dropout
 from varlen_kernel import Kernel
 
@@ -141,6 +142,28 @@ def test_activations_computed_again_are_the_same(name: str, every: int) -> None:
         if isinstance(part, Stack):
             part.checkpoint_activations = every
     assert_same(gradients(own, batch, by_blocks(own)), expected)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", ["bert_sequence_labeling", "llama_text_generation"])
+def test_what_is_computed_again_as_a_whole_is_the_same(name: str, reentrant: bool) -> None:
+    """By a model of one's own, which has its backbone computed again in the backward pass, outside of the trainer's context."""
+    data, samples = samples_of(name)
+    own, batches = model(name).train(), [make(samples) for make in (data.data_collator, PackedRowsCollator(0))]
+    for part in own.modules():
+        if isinstance(part, Attention):
+            part.dropout = 0.5
+    stack, found = own.backbone.stack, []
+    for batch in batches:
+        for context in (nullcontext(), by_trainer(own)):
+            torch.manual_seed(2)
+            before = stack.__class__
+            stack.__class__ = type("Again", (Stack,), {
+                "forward": lambda self, *given: checkpoint(lambda *g: Stack.forward(self, *g), *given, use_reentrant=reentrant)
+            })  # fmt: skip
+            found.append(gradients(own, batch, context))
+            stack.__class__ = before
+        assert_same(*found[-2:])
 
 
 class ShardedBlock(FSDPModule, Block):
