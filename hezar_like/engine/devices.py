@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import torch
 
 from ..errors import OptionError
-from .kinds import Quantization
+from .kinds import Quantization, is_known_to_onednn
 
 __all__ = ["fastest_dtype", "multiplies", "usable_device", "usable_quantization"]
 
@@ -25,13 +25,11 @@ def multiplies(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether a device multiplies matrices of a type in less time than those of float32."""
     if device.type != "cpu" or dtype == torch.float32:
         return True
-    half = dtype == torch.bfloat16
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        mkldnn: Any = torch.ops.mkldnn
-        return bool(mkldnn._is_mkldnn_bf16_supported() if half else mkldnn._is_mkldnn_fp16_supported())
+        return is_known_to_onednn(dtype)
     if torch.cpu._is_amx_tile_supported():  # such processors have AVX-512 for float16
         return True
-    return half and bool(torch.cpu._is_avx512_bf16_supported())
+    return dtype == torch.bfloat16 and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def usable_device(device: str | torch.device | None = None) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ __all__ = [
     "Projection",
     "Quantization",
     "is_copied",
+    "is_known_to_onednn",
     "kind_for",
     "of_run",
 ]
@@ -57,12 +58,21 @@ def kind_for(weight: Tensor, quantize: Quantization | None) -> Kind:
         return "plain"
     if quantize is not None:
         return quantize
-    if weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if weight.dtype == torch.bfloat16 and is_known_to_onednn(torch.bfloat16):
         return "packed"
     # Where the processor multiplies no bfloat16, torch takes ten times as long for it; float16 has all of its digits.
     # What is beyond its range stays float32.
     multiplied = torch.backends.quantized.engine in BY_FLOAT16
     return "half" if multiplied and weight.dtype in (torch.float16, torch.bfloat16) else "plain"
+
+
+def is_known_to_onednn(dtype: torch.dtype) -> bool:
+    """Whether the processor has instructions for bfloat16 or float16, by oneDNN, which is not in every torch."""
+    if not torch._C._has_mkldnn:
+        return False
+    operations: Any = torch.ops.mkldnn
+    is_bfloat16 = dtype == torch.bfloat16
+    return bool(operations._is_mkldnn_bf16_supported() if is_bfloat16 else operations._is_mkldnn_fp16_supported())
 
 
 def is_copied(*weights: Tensor) -> bool:

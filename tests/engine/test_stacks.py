@@ -18,6 +18,8 @@ from hezar_like import Model
 from hezar_like.backbones import BlankFiller, EncoderDecoder
 from hezar_like.blocks import Context, Stack
 from hezar_like.engine import running, stacks
+from hezar_like.engine.devices import multiplies
+from hezar_like.engine.kinds import kind_for
 from hezar_like.engine.packing import pack, reading_only
 from hezar_like.engine.rounded import in_float16
 from hezar_like.engine.running import accelerated
@@ -122,6 +124,17 @@ def test_processors_that_multiply_no_float16_take_weights_as_they_are(dtype: tor
     monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
     with accelerated(model):
         assert difference(model(**batch).logits, expected) <= ROUNDED["bfloat16"]
+
+
+def test_torch_without_onednn_has_no_instructions_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for macOS."""
+    monkeypatch.setattr(torch._C, "_has_mkldnn", False)
+    for name in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
+        monkeypatch.setattr(torch.ops.mkldnn, name, None, raising=False)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    for dtype in (torch.bfloat16, torch.float16):
+        assert not multiplies(dtype, torch.device("cpu"))
+        assert kind_for(torch.zeros(2, 2, dtype=dtype), None) in ("half", "plain")
 
 
 @torch.no_grad()
