@@ -2,10 +2,12 @@
 
 `training.py step` takes steps with random weights: ours as `TrainerConfig(packed=True, mixed_precision="bf16")` does,
 theirs in the usual loop with autocast, clipping and fused AdamW. Memory is the peak of the process. Both multiply in
-float32 where the processor has no instructions for bfloat16, with which theirs would take ten times as long. `training.py recipes --model M --data D` trains what `configs/train` says from the weights in M: by our
-Trainer, and by transformers' with the same data, epochs, batch size, learning rates, seeds and type. D has the folders
-sst2, wnut17 and ud_english_ewt. Both evaluate and save after each epoch, and take the best epoch in the end; CPU
-seconds are of all that. Theirs needs the package accelerate, and seqeval.
+float32 where the processor has no instructions for bfloat16, with which theirs would take ten times as long.
+
+`training.py recipes --model M --data D` trains what `configs/train` says from the weights in M: by our Trainer, and by
+transformers' with the same data, epochs, batch size, learning rates, seeds and type. D has the folders sst2, wnut17 and
+ud_english_ewt. Both evaluate and save after each epoch, and take the best epoch in the end; CPU seconds are of all
+that. Theirs needs the package accelerate, and seqeval.
 """
 
 from __future__ import annotations
@@ -100,7 +102,8 @@ def our_steps() -> Steps:
     model = build_model("bert_text_classification", vocab_size=VOCABULARY, num_labels=2)
     config = TrainerConfig(
         output_dir=tempfile.mkdtemp(), max_steps=STEPS + 1, batch_size=BATCH, learning_rate=LEARNING_RATE,
-        dataloader_shuffle=False, packed=True, mixed_precision="bf16" if half() else None, save_enabled=False, use_cpu=True,
+        dataloader_shuffle=False, packed=True, mixed_precision="bf16" if half() else None, save_enabled=False,
+        use_cpu=True,
     )  # fmt: skip
     clock = Clock()
 
