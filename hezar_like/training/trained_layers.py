@@ -108,7 +108,8 @@ def _gradients(
     weights: Sequence[Tensor | None] = [None] * count
     biases: Sequence[Tensor | None] = [None] * count
     if any(needed[:count]):
-        weights = (_turned(gradient) @ x).float().split_with_sizes(sizes)  # a view's product would be slower
+        turned = gradient.t() if x.dtype == torch.float32 else _turned(gradient)  # of which oneDNN is slow with a view
+        weights = (turned @ x).float().split_with_sizes(sizes)
     if any(needed[count:]):
         biases = gradient.sum(0).float().split_with_sizes(sizes)
     return tuple(part if need else None for part, need in zip((*weights, *biases), needed, strict=True))
@@ -129,10 +130,10 @@ def _mark_dropped(weights: Tensor, probability: float) -> None:
 
 
 def _kept(shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
-    """0 where a number is dropped, else 1."""
+    """0 where a number is dropped, else 1, to multiply numbers of a type with; for float32 int8, a quarter of it."""
     kept = _random(shape).ge_(round(probability * 2**BITS) + SIGN)
     if dtype == torch.float32:
-        return kept.float()
+        return kept.to(torch.int8)
     return kept.mul_(int(torch.ones((), dtype=dtype).view(torch.int16))).view(dtype)
 
 
