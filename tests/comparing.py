@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from hezar_like import ModelConfig
 
+SAME_WEIGHTS = 1e-6
+"""How far results of the same weights may be apart: with AVX2, how MKL adds depends on where in memory they lie."""
+
 
 def difference(ours: Any, theirs: Any, where: str = "result") -> float:
     """The largest difference between two numbers anywhere in two results of the same structure.
@@ -46,6 +49,11 @@ def assert_same_config(ours: ModelConfig, theirs: ModelConfig) -> None:
     """The same class and fields."""
     assert type(ours) is type(theirs)
     assert ours.to_dict() == theirs.to_dict()
+
+
+def assert_same_predictions(ours: Any, theirs: Any) -> None:
+    """The same, but for the last digits of numbers."""
+    assert difference(ours, theirs) <= SAME_WEIGHTS
 
 
 @torch.no_grad()

@@ -138,7 +138,9 @@ class Aligner:
         heads = self._heads
         if heads is None:
             heads = [(block, head) for block in range(len(seen) // 2, len(seen)) for head in range(seen[block].size(1))]
-        chosen = torch.stack([seen[block][:, head] for block, head in heads], 1).float()
+        chosen = torch.stack([seen[block][:, head] for block, head in heads], 1)
+        # Not less than float32: where all tokens look alike, it is their last digits that are compared.
+        chosen = chosen.to(torch.promote_types(chosen.dtype, torch.float32))
         return chosen, self._head(output.last_hidden_state)[..., :end].float()
 
     def _columns(self, seen: Tensor) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparing import assert_same_config, assert_same_tensors, difference
+from comparing import assert_same_config, assert_same_predictions, assert_same_tensors
 from tiny_models import built_in, text_models, texts_for, tiny_model
 
 from hezar_like import Model, build_model
@@ -33,7 +33,7 @@ def assert_same_model(ours: Model, theirs: Model) -> None:
     assert ours.num_parameters == theirs.num_parameters  # tied weights are one again
     if ours.config.name in text_models():
         texts = texts_for(theirs)
-        assert difference(ours.predict(texts), theirs.predict(texts)) == 0.0
+        assert_same_predictions(ours.predict(texts), theirs.predict(texts))
 
 
 def files_of(folder: Path) -> set[Path]:

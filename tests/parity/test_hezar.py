@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_same_config, assert_same_tensors, difference
+from comparing import assert_same_config, assert_same_predictions, assert_same_tensors, difference
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -187,7 +187,7 @@ def test_saved_again(folder: str, tmp_path: Path) -> None:
     for case in recorded(folder)["cases"]:
         if case["id"] not in ("no_mask", "unknown_kwarg"):
             inputs, options = case["inputs"], case["predict_kwargs"]
-            assert difference(again.predict(inputs, **options), model.predict(inputs, **options)) == 0.0
+            assert_same_predictions(again.predict(inputs, **options), model.predict(inputs, **options))
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
