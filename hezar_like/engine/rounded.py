@@ -73,7 +73,7 @@ def in_int8(*layers: nn.Linear) -> Projection:
 
 def _several_rows(layers: Sequence[nn.Linear]) -> tuple[Layer, Tensor | None]:
     """What multiplies rows, each divided by its largest number, with rounded weights; and the bias, left out there."""
-    if _lacks_vnni():  # there oneDNN takes 10 to 25 times as long as fbgemm
+    if _lacks_vnni():  # there oneDNN takes 7 to 25 times as long as fbgemm for few rows
         static: Any = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
 
         def pack_for_fbgemm(weight: Tensor, bias: Tensor | None) -> tuple[Any, Tensor | None]:

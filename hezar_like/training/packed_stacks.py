@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -54,7 +54,7 @@ def without_padding(stack: Stack) -> RunStack | None:
         if stack.checkpoint_activations:  # what is made in the first block would be missing when that is computed again
             for block in stack.blocks:
                 for bucket in texts.buckets:
-                    bucket.look(block.attn.window, x.dtype)  # type: ignore[union-attr, arg-type]
+                    bucket.look(cast(Block, block).attn.window, x.dtype)
         own = Context(positions=texts.positions, attend=partial(attend_each_text, texts))
         return texts.unpack(stack.run_blocks(tokens[None], own)[0])
 

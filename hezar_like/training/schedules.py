@@ -199,7 +199,7 @@ def build_schedule(
     Args:
         optimizer: Whose learning rates, which are the highest.
         name: One of `SCHEDULES`, or `reduce_on_plateau`.
-        warmup: Steps of warm-up; `reduce_on_plateau` has none.
+        warmup: Steps of warm-up; 0 for `reduce_on_plateau`, which has none.
         end: The step at which the schedule ends.
         mode: Of `reduce_on_plateau`: whether "min" or "max" of what is measured is better.
         **options: See `factor`, or those of `ReduceLROnPlateau`.
@@ -209,9 +209,11 @@ def build_schedule(
     """
     name = check_schedule(name, options)
     if name == ON_PLATEAU:
+        if warmup:
+            raise OptionError(f"lr_scheduler {name!r} has no warm-up, but warmup is {warmup}. Set it to 0.")
         try:
             plateau: Any = ReduceLROnPlateau
-            return plateau(optimizer, **{"mode": mode} | options)
+            return plateau(optimizer, mode=mode, **options)
         except (TypeError, ValueError) as error:
             raise OptionError(f"lr_scheduler {name!r}: {error}") from None
     formula = SCHEDULES[name]

@@ -114,6 +114,13 @@ def test_each_group_has_its_own_highest_rate() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.05])
 
 
+def test_what_follows_evaluations_has_no_warm_up() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    with pytest.raises(OptionError, match="has no warm-up, but warmup is 4"):
+        build_schedule(optimizer, "reduce_on_plateau", warmup=4, end=9)
+    assert build_schedule(optimizer, "reduce_on_plateau", warmup=0, end=9, mode="max").mode == "max"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -128,6 +135,7 @@ def test_each_group_has_its_own_highest_rate() -> None:
         ({"lr_scheduler": "reduce_on_plateau", "do_evaluate": False}, "needs do_evaluate"),
         ({"lr_scheduler": "reduce_on_plateau", "warmup_ratio": 0.1}, "has no warm-up"),
         ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"patient": 1}}, "takes no 'patient'"),
+        ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"mode": "max"}}, "takes no 'mode': it takes factor"),
         ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"patience": "2"}}, "patience is '2'; it must be a"),
         ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"factor": 2.0}}, "factor is 2.0; .*, and below 1"),
         ({"lr_scheduler": "reduce_on_plateau", "lr_scheduler_kwargs": {"threshold_mode": 1}}, "must be 'rel' or 'abs'"),

@@ -315,7 +315,7 @@ def test_attention_is_attention(causal: bool, dropout: float, dtype: torch.dtype
             keep[row, :, here[0] : here[-1] + 1, here[0] : here[-1] + 1] = own[:, : len(here), : len(here)]
         weights = weights * keep / (1 - dropout)
     expected = (weights @ v).transpose(1, 2).flatten(2).flatten(0, 1)[packed.places]
-    assert float(((found.float() - expected).norm() / expected.norm()).detach()) < bound
+    assert float(((found.float() - expected).norm() / expected.norm()).detach()) < (0.02 if dtype == HALF else bound)
     direction = torch.randn_like(expected)
     (own,) = torch.autograd.grad((found.float() * direction).sum(), tokens)
     (theirs,) = torch.autograd.grad((expected * direction).sum(), wide)

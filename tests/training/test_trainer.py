@@ -566,20 +566,23 @@ def test_trackio_is_told_of_the_log(tmp_path: Path) -> None:
     """In a process of its own: Trackio reads where to keep runs when it is imported, and has threads."""
     script = (
         "import json, sys; from pathlib import Path; from trained import classification, trainer\n"
-        "from hezar_like.training import Trackio\n"
+        "import trackio; from hezar_like.training import Trackio\n"
+        "given, ended, init, finish = {}, [], trackio.init, trackio.Run.finish\n"
+        "trackio.init = lambda **options: given.update(options) or init(**options)\n"
+        "trackio.Run.finish = lambda run: ended.append(run.name) or finish(run)\n"
         "own = trainer(Path(sys.argv[1]), max_steps=4, log_steps=1, eval_steps=2, eval_dataset=classification(4, 1),\n"
-        "              callbacks=[Trackio('films', name='first')], save_enabled=False)\n"
+        "              callbacks=[Trackio('films', name='first', group='tests')], save_enabled=False)\n"
         "own.train()\n"
         "from trackio.sqlite_storage import SQLiteStorage\n"
-        "print(json.dumps([SQLiteStorage.get_logs('films', 'first'), SQLiteStorage.get_run_config('films', 'first'), own.load_logs()]))\n"
+        "print(json.dumps([SQLiteStorage.get_logs('films', 'first'), SQLiteStorage.get_run_config('films', 'first'), own.load_logs(), given['group'], ended]))\n"
     )
     environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "board"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    told, config, logged = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[")))
-    assert config["max_steps"] == 4
+    told, config, logged, group, ended = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[")))
+    assert config["max_steps"] == 4 and group == "tests" and ended == ["first"]
     for name in ("loss", "learning_rate", "evaluation.loss"):
         expected = [(record["step"], record[name]) for record in logged if name in record]
         assert [(record["step"], record[name]) for record in told if name in record] == expected
